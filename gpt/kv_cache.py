@@ -1,0 +1,152 @@
+"""KVCache: the keys and values of the sequences being generated.
+
+A cache is a value that is passed to the model, so the model itself holds no request's state: one model serves
+many requests, and can be exchanged while they run. Every row of the cache is one sequence and has its own
+length; `rows` gives a part of the cache that shares its memory, which is how one row is prefilled while the
+others wait, and how only the first n rows take part in a step.
+
+Shapes: see `gpt.model` for the legend; here R is the cache's number of rows and C its capacity in tokens.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gpt.config import GPTConfig
+
+
+class LayerCache:
+    """One layer's keys and values, each (R, num_heads, C, head_dim), seen through its cache's lengths."""
+
+    def __init__(self, cache: KVCache, keys: Tensor, values: Tensor) -> None:
+        self._cache = cache
+        self._keys = keys
+        self._values = values
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens already in the cache, per row, before this step's."""
+        return self._cache.lengths
+
+    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Write this step's keys and values behind each row's length; give all of them, up to the longest row.
+
+        The lengths move only with `KVCache.advance`, once all layers have appended.
+
+        Args:
+            keys, values: (R, num_heads, S, head_dim), S new tokens for every row.
+
+        Returns:
+            keys, values: (R, num_heads, max(lengths) + S, head_dim), views of the cache. In a row that is shorter
+            than the longest one, what lies behind its own length + S is stale and must be masked.
+        """
+        lengths = self._cache.lengths
+        new = keys.shape[2]
+        end = max(lengths) + new
+        if self._cache.uniform:
+            self._keys[:, :, end - new : end] = keys
+            self._values[:, :, end - new : end] = values
+        else:
+            for row, length in enumerate(lengths):
+                self._keys[row, :, length : length + new] = keys[row]
+                self._values[row, :, length : length + new] = values[row]
+        return self._keys[:, :, :end], self._values[:, :, :end]
+
+
+class KVCache:
+    """The keys and values of R sequences in every layer, with room for C tokens each.
+
+    Args:
+        num_layers, num_heads, head_dim: the model's.
+        batch_size: R, rows of the cache.
+        capacity: C, tokens per row; at most the model's sequence_dim makes sense.
+        dtype, device: the model's.
+
+    Memory: 2 * num_layers * R * num_heads * C * head_dim numbers.
+    """
+
+    def __init__(
+        self,
+        num_layers: int,
+        batch_size: int,
+        num_heads: int,
+        head_dim: int,
+        capacity: int,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        shape = (num_layers, batch_size, num_heads, capacity, head_dim)
+        # Zeros, not `empty`: masked positions enter a product with weight 0, and 0 * NaN would be NaN.
+        self._bind(torch.zeros(shape, dtype=dtype, device=device), torch.zeros(shape, dtype=dtype, device=device), [0] * batch_size, 0)
+
+    def _bind(self, keys: Tensor, values: Tensor, shared_lengths: list[int], start: int) -> None:
+        self._keys, self._values = keys, values
+        self._shared_lengths = shared_lengths
+        self._start = start
+        self.layers = [LayerCache(self, k, v) for k, v in zip(keys, values, strict=True)]
+
+    @classmethod
+    def from_config(
+        cls,
+        config: GPTConfig,
+        batch_size: int,
+        capacity: int | None = None,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> KVCache:
+        """A cache that fits a model of this configuration; capacity None means its sequence_dim."""
+        return cls(
+            config.num_layers,
+            batch_size,
+            config.num_heads,
+            config.head_dim,
+            capacity or config.sequence_dim,
+            dtype=dtype,
+            device=device,
+        )
+
+    @property
+    def batch_size(self) -> int:
+        """R, the number of rows."""
+        return self._keys.shape[1]
+
+    @property
+    def capacity(self) -> int:
+        """C, the number of tokens a row has room for."""
+        return self._keys.shape[3]
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens in the cache, per row (a copy)."""
+        return self._shared_lengths[self._start : self._start + self.batch_size]
+
+    @property
+    def uniform(self) -> bool:
+        """Whether all rows have the same length, so that a step needs no mask of its own for each row."""
+        lengths = self.lengths
+        return min(lengths) == max(lengths)
+
+    def rows(self, start: int, stop: int) -> KVCache:
+        """Rows start to stop, not including stop, as a cache that shares this one's memory and lengths."""
+        part = object.__new__(KVCache)
+        part._bind(self._keys[:, start:stop], self._values[:, start:stop], self._shared_lengths, self._start + start)
+        return part
+
+    def advance(self, tokens: int) -> None:
+        """Count `tokens` more in every row; the model calls it once all layers have appended."""
+        for row in range(self._start, self._start + self.batch_size):
+            self._shared_lengths[row] += tokens
+
+    def truncate(self, row: int, length: int = 0) -> None:
+        """Forget what row `row` holds behind its first `length` tokens."""
+        self._shared_lengths[self._start + row] = length
+
+    def copy_row(self, source: int, target: int) -> None:
+        """Make row `target` a copy of row `source`, so that the rows in use stay together at the front."""
+        length = self._shared_lengths[self._start + source]
+        self._keys[:, target, :, :length] = self._keys[:, source, :, :length]
+        self._values[:, target, :, :length] = self._values[:, source, :, :length]
+        self._shared_lengths[self._start + target] = length
