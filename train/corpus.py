@@ -1,0 +1,158 @@
+"""Corpus: the text a model learns from, by name or by path, verified and split.
+
+Two corpora have names: "shakespeare" (Tiny Shakespeare, fetched once into the data folder and verified there) and
+"sonnets" (Shakespeare's 154 sonnets, bundled). Anything else is the path of a UTF-8 text file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpt.download import download
+from gpt.errors import CorpusError
+
+NAMES = ("shakespeare", "sonnets")
+
+SHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
+SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
+SHAKESPEARE_BYTES = 1_115_394
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A training text.
+
+    Attributes:
+        name: "shakespeare", "sonnets" or the file's name.
+        text: the whole text, without a byte order mark, lines ending in one line feed.
+        sha256: the hash of `text` in UTF-8; the file's own hash unless it had a mark or other line ends.
+    """
+
+    name: str
+    text: str
+    sha256: str
+
+    def split(self, fraction: float = 0.9) -> tuple[str, str]:
+        """The training text and the validation text: the first int(fraction * n) of the n characters, and the rest.
+
+        Raises:
+            CorpusError: one of the two would be empty.
+        """
+        cut = int(fraction * len(self.text))
+        if not 0 < cut < len(self.text):
+            raise CorpusError(
+                f"the corpus {self.name} has {len(self.text):,} characters, of which the training fraction {fraction} leaves "
+                "no training or no validation text; give a longer text, or a fraction between 0 and 1"
+            )
+        return self.text[:cut], self.text[cut:]
+
+
+def load_corpus(name_or_path: str | Path, data_root: Path, *, min_characters: int = 1) -> Corpus:
+    """The corpus of this name, or the text in the file at this path.
+
+    A name wins over a file of the same name, which "./shakespeare" reaches. In a file, a byte order mark is
+    stripped, and CR LF and CR become LF, so that the same text trains the same model wherever it was typed.
+
+    Args:
+        name_or_path: one of NAMES, or the path of a UTF-8 text file.
+        data_root: the folder that has, or gets, the named corpora.
+        min_characters: the fewest characters that will do.
+
+    Raises:
+        CorpusError: the text is missing, cannot be fetched, read or decoded, is empty or too short.
+    """
+    name = str(name_or_path)
+    if name == "shakespeare":
+        text = _decode(_read_shakespeare(data_root), name)
+    elif name == "sonnets":
+        text = _decode(_read(data_root / "sonnets.txt"), name)
+    else:
+        text = _decode(_read(Path(name_or_path)), name)
+        name = Path(name_or_path).name
+    if not text.strip():
+        raise CorpusError(f"the corpus {name_or_path} is empty; give a text of at least {max(1, min_characters):,} characters")
+    if len(text) < min_characters:
+        raise CorpusError(
+            f"the corpus {name_or_path} is too short: it has {len(text):,} characters, and at least {min_characters:,} are needed "
+            "here; give a longer text, or settings with a shorter context"
+        )
+    return Corpus(name, text, hashlib.sha256(text.encode()).hexdigest())
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise CorpusError(f"the corpus {path} is not there; give the path of a UTF-8 text file, or one of {', '.join(NAMES)}") from error
+    except IsADirectoryError as error:
+        raise CorpusError(f"the corpus {path} is a folder; give the path of one UTF-8 text file") from error
+    except (OSError, ValueError) as error:  # ValueError: a path with a null character
+        raise CorpusError(f"the corpus {path} cannot be read ({getattr(error, 'strerror', None) or error})") from error
+
+
+def _decode(content: bytes, name: str) -> str:
+    """The text of a file; refuses what is no text, with the byte where that shows."""
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise CorpusError(f"the corpus {name} is in UTF-16, not UTF-8; save it as UTF-8")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        # utf-8-sig counts positions behind the byte order mark
+        position = error.start + (3 if content.startswith(b"\xef\xbb\xbf") else 0)
+        raise CorpusError(
+            f"the corpus {name} is not UTF-8: byte {content[position]:#04x} at position {position:,} (counted from 0) fits no "
+            "character; save the text as UTF-8"
+        ) from error
+    if (position := content.find(b"\0")) >= 0:
+        raise CorpusError(f"the corpus {name} is not a text: it has a null byte at position {position:,} (counted from 0); give a text file")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _read_shakespeare(data_root: Path) -> bytes:
+    """Tiny Shakespeare from the data folder, fetched there first if it is not in it."""
+    path = data_root / "shakespeare.txt"
+    if not path.exists():
+        _fetch_shakespeare(path)
+    content = _read(path)
+    if (found := hashlib.sha256(content).hexdigest()) != SHAKESPEARE_SHA256:
+        raise CorpusError(
+            f"{path} is not Tiny Shakespeare: it has {len(content):,} bytes and sha256 {found} instead of {SHAKESPEARE_BYTES:,} bytes "
+            f"and sha256 {SHAKESPEARE_SHA256}; delete it, and it is fetched again, or give your own text under another name"
+        )
+    return content
+
+
+def _fetch_shakespeare(path: Path) -> None:
+    """Download Tiny Shakespeare to `path`, which then holds all of it or does not exist."""
+
+    def show(received: int) -> None:
+        print(f"\rFetching Tiny Shakespeare: {received / SHAKESPEARE_BYTES:4.0%}", end="", file=sys.stderr, flush=True)
+
+    try:
+        show(0)
+        content = download(SHAKESPEARE_URL, sha256=SHAKESPEARE_SHA256, progress=show)
+    except OSError as error:
+        raise CorpusError(
+            f"Tiny Shakespeare is not in {path}, and {error}; fetch {SHAKESPEARE_URL} on a machine with a network and save it as "
+            f"{path}, or train without a network with --data sonnets"
+        ) from error
+    finally:
+        print(file=sys.stderr)
+    # Beside the target and under a name of its own: another process may be fetching the same text now.
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        raise CorpusError(f"Tiny Shakespeare was fetched, but {path} cannot be written ({error.strerror}); free some space or change its rights") from error
+    finally:
+        partial.unlink(missing_ok=True)
