@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gpt.config import GPTConfig
+from gpt.errors import ConfigError
 
 
 class LayerCache:
@@ -28,6 +29,10 @@ class LayerCache:
     def lengths(self) -> list[int]:
         """Tokens already in the cache, per row, before this step's."""
         return self._cache.lengths
+
+    def causal_mask(self, new: int) -> Tensor | None:
+        """`KVCache.causal_mask` of the cache that this layer belongs to."""
+        return self._cache.causal_mask(new)
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Write this step's keys and values behind each row's length; give all of them, up to the longest row.
@@ -44,6 +49,11 @@ class LayerCache:
         lengths = self._cache.lengths
         new = keys.shape[2]
         end = max(lengths) + new
+        if end > self._keys.shape[2]:
+            raise ConfigError(
+                f"the cache has room for {self._keys.shape[2]} tokens a row, but {end} are needed; "
+                "make it with a larger capacity or truncate it first"
+            )
         if self._cache.uniform:
             self._keys[:, :, end - new : end] = keys
             self._values[:, :, end - new : end] = values
@@ -85,6 +95,7 @@ class KVCache:
         self._keys, self._values = keys, values
         self._shared_lengths = shared_lengths
         self._start = start
+        self._mask: tuple[list[int], int, Tensor | None] | None = None
         self.layers = [LayerCache(self, k, v) for k, v in zip(keys, values, strict=True)]
 
     @classmethod
@@ -128,6 +139,28 @@ class KVCache:
         """Whether all rows have the same length, so that a step needs no mask of its own for each row."""
         lengths = self.lengths
         return min(lengths) == max(lengths)
+
+    def causal_mask(self, new: int) -> Tensor | None:
+        """What the `new` tokens of every row must not attend to, aligned at the lower right of each row's keys.
+
+        Query i of a row stands at position length + i and attends to the positions up to its own; this also
+        blocks what is stale behind a shorter row. It is computed once a step and serves every layer.
+
+        Returns:
+            (R or 1, 1, new, max(lengths) + new) bool, True where attention is blocked; None where nothing is.
+        """
+        lengths = self.lengths
+        if self._mask is None or self._mask[0] != lengths or self._mask[1] != new:
+            uniform = min(lengths) == max(lengths)
+            mask = None
+            if not uniform or new > 1:
+                device = self._keys.device
+                starts = torch.tensor(lengths[:1] if uniform else lengths, device=device)
+                query_positions = starts[:, None] + torch.arange(new, device=device)
+                key_positions = torch.arange(max(lengths) + new, device=device)
+                mask = (key_positions > query_positions[..., None]).unsqueeze(1)
+            self._mask = (lengths, new, mask)
+        return self._mask[2]
 
     def rows(self, start: int, stop: int) -> KVCache:
         """Rows start to stop, not including stop, as a cache that shares this one's memory and lengths."""
