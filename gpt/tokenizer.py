@@ -16,6 +16,7 @@ from gpt import gpt2_vocabulary
 from gpt.errors import TokenizerError, UnknownCharacterError
 
 TOKENIZER_FILE = "tokenizer.json"
+VOCABULARY_FILE = gpt2_vocabulary.VOCABULARY_FILE
 KINDS = ("gpt2", "character", "bpe")
 
 # How a text is cut before a trained BPE merges: words with the space before them, runs of line breaks, and every
@@ -304,6 +305,22 @@ def load_tokenizer(folder: Path | str) -> Tokenizer:
     except (ValueError, TypeError, KeyError) as error:
         raise TokenizerError(f"{path} is not a saved tokenizer ({error!r}); copy the checkpoint again") from error
     raise TokenizerError(f"{path} has a tokenizer of kind {kind!r}; known are {', '.join(KINDS)}")
+
+
+def read_kind(folder: Path | str) -> str:
+    """The kind of the tokenizer saved in `folder`, without loading it.
+
+    Raises:
+        TokenizerError: there is none, or its kind is unknown.
+    """
+    path = Path(folder) / TOKENIZER_FILE
+    try:
+        kind = json.loads(path.read_text(encoding="utf-8"))["kind"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise TokenizerError(f"{path} is not a saved tokenizer ({error!r}); copy the checkpoint again") from error
+    if kind not in KINDS:
+        raise TokenizerError(f"{path} has a tokenizer of kind {kind!r}; known are {', '.join(KINDS)}")
+    return str(kind)
 
 
 def _splitter(pattern: str) -> Any:

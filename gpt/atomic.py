@@ -1,0 +1,86 @@
+"""Folders that are complete or absent: written beside, flushed, renamed.
+
+A folder cannot be renamed onto another one, so replacing takes two renames: the old folder steps aside as
+`<folder>.previous`, and the new one takes its place. A crash between the two leaves no folder of that name, and
+`heal` brings the old one back. One writer at a time for each folder; readers may come and go.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+PREVIOUS_SUFFIX = ".previous"
+
+
+@contextlib.contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """Yield a new, empty folder; when the block ends well, it takes the place of `folder` with all that it holds.
+
+    When the block or the exchange fails, `folder` is as it was, and the new folder is removed.
+
+    Raises:
+        OSError: something cannot be written or renamed.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    heal(folder)
+    partial = folder.with_name(f".{folder.name}.partial")
+    if partial.exists():  # left by a process that was killed
+        shutil.rmtree(partial)
+    try:
+        partial.mkdir()
+        yield partial
+        for path in partial.rglob("*"):
+            _flush(path)
+        _flush(partial)
+        _exchange(partial, folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def heal(folder: Path) -> None:
+    """Bring back the folder that a crash left as `<folder>.previous`, if there is one and `folder` is missing."""
+    previous = _previous(folder)
+    if previous.exists() and not folder.exists():
+        with contextlib.suppress(OSError):  # a read-only disk, or another process healed it first
+            os.rename(previous, folder)
+
+
+def _exchange(new: Path, folder: Path) -> None:
+    previous = _previous(folder)
+    for attempts_left in (2, 1, 0):
+        if folder.exists():
+            shutil.rmtree(previous, ignore_errors=True)
+            os.rename(folder, previous)
+        try:
+            os.replace(new, folder)
+            break
+        except OSError:
+            heal(folder)
+            # A reader that looked between the two renames may have healed the folder already: then try again.
+            if not (attempts_left and folder.exists()):
+                raise
+    _flush(folder.parent)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def _previous(folder: Path) -> Path:
+    return folder.with_name(folder.name + PREVIOUS_SUFFIX)
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file's bytes, or a folder's entries, are on the disk."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:  # Windows opens no folders
+        if path.is_dir():
+            return
+        raise
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
