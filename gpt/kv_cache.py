@@ -87,11 +87,17 @@ class KVCache:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
-        shape = (num_layers, batch_size, num_heads, capacity, head_dim)
         # Zeros, not `empty`: masked positions enter a product with weight 0, and 0 * NaN would be NaN.
-        self._bind(torch.zeros(shape, dtype=dtype, device=device), torch.zeros(shape, dtype=dtype, device=device), [0] * batch_size, 0)
+        keys, values = (
+            [
+                torch.zeros(batch_size, num_heads, capacity, head_dim, dtype=dtype, device=device)
+                for _ in range(num_layers)
+            ]
+            for _ in range(2)
+        )
+        self._bind(keys, values, [0] * batch_size, 0)
 
-    def _bind(self, keys: Tensor, values: Tensor, shared_lengths: list[int], start: int) -> None:
+    def _bind(self, keys: list[Tensor], values: list[Tensor], shared_lengths: list[int], start: int) -> None:
         self._keys, self._values = keys, values
         self._shared_lengths = shared_lengths
         self._start = start
@@ -122,12 +128,12 @@ class KVCache:
     @property
     def batch_size(self) -> int:
         """R, the number of rows."""
-        return self._keys.shape[1]
+        return self._keys[0].shape[0]
 
     @property
     def capacity(self) -> int:
         """C, the number of tokens a row has room for."""
-        return self._keys.shape[3]
+        return self._keys[0].shape[2]
 
     @property
     def lengths(self) -> list[int]:
@@ -154,7 +160,7 @@ class KVCache:
             uniform = min(lengths) == max(lengths)
             mask = None
             if not uniform or new > 1:
-                device = self._keys.device
+                device = self._keys[0].device
                 starts = torch.tensor(lengths[:1] if uniform else lengths, device=device)
                 query_positions = starts[:, None] + torch.arange(new, device=device)
                 key_positions = torch.arange(max(lengths) + new, device=device)
@@ -165,7 +171,8 @@ class KVCache:
     def rows(self, start: int, stop: int) -> KVCache:
         """Rows start to stop, not including stop, as a cache that shares this one's memory and lengths."""
         part = object.__new__(KVCache)
-        part._bind(self._keys[:, start:stop], self._values[:, start:stop], self._shared_lengths, self._start + start)
+        keys, values = ([tensor[start:stop] for tensor in tensors] for tensors in (self._keys, self._values))
+        part._bind(keys, values, self._shared_lengths, self._start + start)
         return part
 
     def advance(self, tokens: int) -> None:
@@ -180,6 +187,6 @@ class KVCache:
     def copy_row(self, source: int, target: int) -> None:
         """Make row `target` a copy of row `source`, so that the rows in use stay together at the front."""
         length = self._shared_lengths[self._start + source]
-        self._keys[:, target, :, :length] = self._keys[:, source, :, :length]
-        self._values[:, target, :, :length] = self._values[:, source, :, :length]
+        for tensor in (*self._keys, *self._values):
+            tensor[target, :, :length] = tensor[source, :, :length]
         self._shared_lengths[self._start + target] = length
