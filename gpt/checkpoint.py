@@ -14,14 +14,17 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from gpt.atomic import PREVIOUS_SUFFIX, atomic_folder, heal
 from gpt.config import GPTConfig
@@ -110,8 +113,10 @@ def save_checkpoint(
     weights = {name: tensor.to("cpu", dtype).contiguous() for name, tensor in _stored_tensors(inner).items()}
     try:
         with atomic_folder(folder) as partial:
-            save_file(weights, partial / WEIGHTS_FILE, metadata={"format": "pt"})
             (partial / CONFIG_FILE).write_text(inner.config.to_json(), encoding="utf-8")
+            save_file(weights, partial / WEIGHTS_FILE, metadata={"format": "pt"})
+            # safetensors lets nobody else read its file; it gets the rights of the other ones
+            shutil.copymode(partial / CONFIG_FILE, partial / WEIGHTS_FILE)
             tokenizer.save(partial)
             if record is not None:
                 (partial / RECORD_FILE).write_text(record.to_json(), encoding="utf-8")
@@ -175,9 +180,9 @@ def _load(folder: Path, device: torch.device) -> Checkpoint:
     record = _read_record(folder)
     tensors = _read_weights(folder / WEIGHTS_FILE)
 
-    # On the meta device parameters have a shape and no memory, so no time goes into random numbers that the
-    # stored weights would replace.
-    model = GPT.from_config(config, device="meta")
+    # On the meta device parameters have a shape and no memory: the stored weights take their places.
+    with _NoRandomWeights():
+        model = GPT.from_config(config, device="meta")
     _check_shapes(folder, tensors, _stored_tensors(model))
     stored = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
     # The copy also frees the weights of the file, which is mapped into memory and may be replaced.
@@ -186,6 +191,18 @@ def _load(folder: Path, device: torch.device) -> Checkpoint:
         parameters[HEAD] = parameters[EMBEDDING]
     model.load_state_dict(parameters, strict=True, assign=True)
     return Checkpoint(model.eval(), tokenizer, config, record, stored.pop() if len(stored) == 1 else torch.float32)
+
+
+class _NoRandomWeights(TorchFunctionMode):
+    """Inside, `normal_` does nothing. On the meta device it has nothing to do, yet its first call imports for 1.5 s."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Call `func`, or give back the tensor that it would have filled."""
+        if func in (nn.init.normal_, Tensor.normal_):
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def _read_info(name: str, folder: Path) -> CheckpointInfo:
