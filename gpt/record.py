@@ -67,7 +67,9 @@ class TrainingRecord:
         expected = dataclasses.asdict(cls())
         for name, value in values.items():
             if name not in expected:
-                raise CheckpointError(f"the training record has the unknown field {name}; known are {', '.join(expected)}")
+                raise CheckpointError(
+                    f"the training record has the unknown field {name}; known are {', '.join(expected)}"
+                )
             allowed = (int, float) if isinstance(expected[name], float) else type(expected[name])
             if not isinstance(value, allowed) or isinstance(value, bool):
                 raise CheckpointError(

@@ -46,8 +46,8 @@ class Corpus:
         cut = int(fraction * len(self.text))
         if not 0 < cut < len(self.text):
             raise CorpusError(
-                f"the corpus {self.name} has {len(self.text):,} characters, of which the training fraction {fraction} leaves "
-                "no training or no validation text; give a longer text, or a fraction between 0 and 1"
+                f"the corpus {self.name} of {len(self.text):,} characters cannot be split at the fraction {fraction}: "
+                "no training or no validation text would be left; give a longer text, or a fraction between 0 and 1"
             )
         return self.text[:cut], self.text[cut:]
 
@@ -75,11 +75,11 @@ def load_corpus(name_or_path: str | Path, data_root: Path, *, min_characters: in
         text = _decode(_read(Path(name_or_path)), name)
         name = Path(name_or_path).name
     if not text.strip():
-        raise CorpusError(f"the corpus {name_or_path} is empty; give a text of at least {max(1, min_characters):,} characters")
+        raise CorpusError(f"the corpus {name_or_path} is empty; give a text file with something to learn from")
     if len(text) < min_characters:
         raise CorpusError(
-            f"the corpus {name_or_path} is too short: it has {len(text):,} characters, and at least {min_characters:,} are needed "
-            "here; give a longer text, or settings with a shorter context"
+            f"the corpus {name_or_path} is too short: it has {len(text):,} characters, and these settings need "
+            f"{min_characters:,} at least; give a longer text, or choose a shorter context"
         )
     return Corpus(name, text, hashlib.sha256(text.encode()).hexdigest())
 
@@ -88,7 +88,9 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise CorpusError(f"the corpus {path} is not there; give the path of a UTF-8 text file, or one of {', '.join(NAMES)}") from error
+        raise CorpusError(
+            f"the corpus {path} is not there; give the path of a UTF-8 text file, or one of {', '.join(NAMES)}"
+        ) from error
     except IsADirectoryError as error:
         raise CorpusError(f"the corpus {path} is a folder; give the path of one UTF-8 text file") from error
     except (OSError, ValueError) as error:  # ValueError: a path with a null character
@@ -105,11 +107,14 @@ def _decode(content: bytes, name: str) -> str:
         # utf-8-sig counts positions behind the byte order mark
         position = error.start + (3 if content.startswith(b"\xef\xbb\xbf") else 0)
         raise CorpusError(
-            f"the corpus {name} is not UTF-8: byte {content[position]:#04x} at position {position:,} (counted from 0) fits no "
-            "character; save the text as UTF-8"
+            f"the corpus {name} is not UTF-8: the byte {content[position]:#04x} at position {position:,}, counted from "
+            "0, belongs to no character; save the text as UTF-8"
         ) from error
     if (position := content.find(b"\0")) >= 0:
-        raise CorpusError(f"the corpus {name} is not a text: it has a null byte at position {position:,} (counted from 0); give a text file")
+        raise CorpusError(
+            f"the corpus {name} is not a text: it has a null byte at position {position:,} (counted from 0); "
+            "give a text file"
+        )
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -121,8 +126,9 @@ def _read_shakespeare(data_root: Path) -> bytes:
     content = _read(path)
     if (found := hashlib.sha256(content).hexdigest()) != SHAKESPEARE_SHA256:
         raise CorpusError(
-            f"{path} is not Tiny Shakespeare: it has {len(content):,} bytes and sha256 {found} instead of {SHAKESPEARE_BYTES:,} bytes "
-            f"and sha256 {SHAKESPEARE_SHA256}; delete it, and it is fetched again, or give your own text under another name"
+            f"{path} is not Tiny Shakespeare: it has {len(content):,} bytes and sha256 {found} instead of "
+            f"{SHAKESPEARE_BYTES:,} bytes and sha256 {SHAKESPEARE_SHA256}; delete it, and it is fetched again, "
+            "or give your own text by its path"
         )
     return content
 
@@ -138,8 +144,9 @@ def _fetch_shakespeare(path: Path) -> None:
         content = download(SHAKESPEARE_URL, sha256=SHAKESPEARE_SHA256, progress=show)
     except OSError as error:
         raise CorpusError(
-            f"Tiny Shakespeare is not in {path}, and {error}; fetch {SHAKESPEARE_URL} on a machine with a network and save it as "
-            f"{path}, or train without a network with --data sonnets"
+            f"{path} is not there, and Tiny Shakespeare could not be fetched from {SHAKESPEARE_URL} ({error}); fetch "
+            f"that address on a machine with a network and save it as {path}, or train without a network with "
+            "--data sonnets"
         ) from error
     finally:
         print(file=sys.stderr)
@@ -153,6 +160,9 @@ def _fetch_shakespeare(path: Path) -> None:
             os.fsync(file.fileno())
         os.replace(partial, path)
     except OSError as error:
-        raise CorpusError(f"Tiny Shakespeare was fetched, but {path} cannot be written ({error.strerror}); free some space or change its rights") from error
+        raise CorpusError(
+            f"Tiny Shakespeare was fetched, but {path} cannot be written ({error.strerror}); free some space, or "
+            "change the folder's rights"
+        ) from error
     finally:
         partial.unlink(missing_ok=True)

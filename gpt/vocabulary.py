@@ -1,0 +1,40 @@
+"""What every tokenizer's vocabulary does: check ids and characters, and write itself down."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from gpt.errors import TokenizerError, UnknownCharacterError
+
+TOKENIZER_FILE = "tokenizer.json"
+
+_SHOWN_CHARACTERS = 200
+
+
+def check_ids(ids: Sequence[int], vocab_dim: int) -> None:
+    """Raise TokenizerError unless every id is in 0 .. vocab_dim - 1; Python would count a negative one from the end."""
+    for token_id in ids:
+        if not 0 <= token_id < vocab_dim:
+            raise TokenizerError(f"token id {token_id} is not in the vocabulary; ids go from 0 to {vocab_dim - 1}")
+
+
+def check_characters(text: str, known: Collection[str]) -> None:
+    """Raise UnknownCharacterError, which shows it, at the first character of the text that is not in `known`."""
+    for position, character in enumerate(text, start=1):
+        if character not in known:
+            allowed = "".join(sorted(known))
+            hidden = len(allowed) - _SHOWN_CHARACTERS
+            raise UnknownCharacterError(
+                f"the text has {character!r} (U+{ord(character):04X}) at position {position}, for which the vocabulary "
+                f"has no token; leave it out or replace it; the {len(allowed)} known characters are "
+                f"{allowed[:_SHOWN_CHARACTERS]!r}" + (f" and {hidden} more" if hidden > 0 else "")
+            )
+
+
+def write_description(folder: Path, description: dict[str, Any]) -> None:
+    """Write tokenizer.json for a person to read: a line for each field, characters as themselves."""
+    fields = [f"  {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in description.items()]
+    (folder / TOKENIZER_FILE).write_text("{\n" + ",\n".join(fields) + "\n}\n", encoding="utf-8")
