@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gpt.attention import MultiheadAttention
+from gpt.dropout import Dropout
 from gpt.errors import ConfigError
 from gpt.kv_cache import LayerCache
 
@@ -93,8 +94,8 @@ class SelfMultiheadAttentionBlock(nn.Module):
         self.linear2 = nn.Linear(dim_feedforward, embed_dim, bias=bias, device=device, dtype=dtype)
         self.norm1 = nn.LayerNorm(embed_dim, layer_norm_eps, bias=norm_bias, device=device, dtype=dtype)
         self.norm2 = nn.LayerNorm(embed_dim, layer_norm_eps, bias=norm_bias, device=device, dtype=dtype)
-        self.dropout1 = nn.Dropout(dropout)
-        self.dropout2 = nn.Dropout(dropout)
+        self.dropout1 = Dropout(dropout)
+        self.dropout2 = Dropout(dropout)
 
     def forward(
         self,

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from gpt.block import SelfMultiheadAttentionBlock
 from gpt.config import GPTConfig
+from gpt.dropout import Dropout
 from gpt.errors import ConfigError
 from gpt.kv_cache import KVCache
 
@@ -50,7 +51,7 @@ class GPT(nn.Module):
         self.position_embedding: nn.Embedding | None = None
         if not config.rotary:
             self.position_embedding = nn.Embedding(config.sequence_dim, config.embed_dim, device=device, dtype=dtype)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(
             SelfMultiheadAttentionBlock(
                 config.embed_dim,

@@ -1,0 +1,73 @@
+"""WindowSampler: training windows in an order that a seed fixes, each seen once a pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gpt.errors import CorpusError
+
+
+@dataclass
+class DataPosition:
+    """Where a run stands in its data: the pass, and the windows of it that are used up. All that resuming needs."""
+
+    epoch: int = 0
+    window: int = 0
+
+
+class WindowSampler:
+    """Batches of windows over one long sequence of tokens.
+
+    Each pass cuts the sequence at a random offset into windows that do not overlap, and shuffles them: every token
+    is learnt from once a pass, and the cuts differ from pass to pass.
+
+    Args:
+        tokens: (n,) int64, the training part.
+        sequence_dim: S, tokens of a window.
+        seed: of offsets and orders.
+        position: where to begin.
+
+    Raises:
+        CorpusError: too few tokens for one window at every offset.
+    """
+
+    def __init__(self, tokens: Tensor, sequence_dim: int, seed: int, position: DataPosition | None = None) -> None:
+        if len(tokens) < 2 * sequence_dim:
+            raise CorpusError(
+                f"the training part has {len(tokens):,} tokens, but at least {2 * sequence_dim:,} are needed for windows of "
+                f"sequence_dim = {sequence_dim}; give a longer text or a smaller sequence_dim"
+            )
+        self._tokens = tokens
+        self._sequence_dim = sequence_dim
+        self._seed = seed
+        self.position = position or DataPosition()
+        self._starts = self._shuffled_starts(self.position.epoch)
+
+    def _shuffled_starts(self, epoch: int) -> Tensor:
+        """The windows' first positions in pass `epoch`, in their order."""
+        generator = torch.Generator().manual_seed((self._seed * 1_000_003 + epoch) % 2**63)
+        offset = int(torch.randint(self._sequence_dim, (), generator=generator))
+        count = (len(self._tokens) - 1 - offset) // self._sequence_dim
+        return offset + self._sequence_dim * torch.randperm(count, generator=generator)
+
+    def next_batch(self, batch_size: int) -> tuple[Tensor, Tensor]:
+        """The next windows, over the end of a pass if need be.
+
+        Returns:
+            inputs, targets: (batch_size, S) int64; the targets are the inputs' next tokens.
+        """
+        starts: list[Tensor] = []
+        missing = batch_size
+        while missing:
+            taken = self._starts[self.position.window : self.position.window + missing]
+            starts.append(taken)
+            missing -= len(taken)
+            self.position.window += len(taken)
+            if self.position.window == len(self._starts):
+                self.position = DataPosition(self.position.epoch + 1, 0)
+                self._starts = self._shuffled_starts(self.position.epoch)
+        windows = self._tokens[torch.cat(starts)[:, None] + torch.arange(self._sequence_dim + 1)]
+        return windows[:, :-1], windows[:, 1:]
