@@ -1,0 +1,1 @@
+"""The pages that use a model, in Gradio."""

@@ -1,0 +1,196 @@
+"""python app.py: the page in the browser, over a checkpoint on this machine.
+
+Nothing heavy is imported before the options are read and the port is taken, so that --help and mistakes answer at
+once; after that the checkpoint, with torch, is loaded beside the import of Gradio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from gpt.completion import CompletionBackend
+    from gpt.ui.catalogue import Catalogue
+
+CHECKPOINTS = Path(__file__).resolve().parent / "checkpoints"
+DEFAULT_CHECKPOINT = CHECKPOINTS / "laptop"
+DEVICES = ("auto", "cpu", "cuda")
+# Browsers keep a connection open for the page's events; it is cut this long after the request to stop.
+SHUTDOWN_S = 1
+
+
+class StartError(Exception):
+    """The page cannot be served; the message says why, and what to do."""
+
+
+def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of the command line; leaves with status 2 where they are wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python app.py",
+        description="Serve the page on which a checkpoint writes, talks, and shows what else it had in mind.",
+    )
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (%(default)s: this machine only; 0.0.0.0: the network too)"
+    )
+    parser.add_argument("--port", type=_port, default=7860, help="port to listen on (%(default)s; 0: any that is free)")
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        default=DEFAULT_CHECKPOINT,
+        metavar="FOLDER",
+        help="checkpoint to begin with (%(default)s); the page offers the others in checkpoints/ too",
+    )
+    parser.add_argument(
+        "--device", choices=DEVICES, default="auto", help="what computes (%(default)s: a GPU where there is one)"
+    )
+    return parser.parse_args(arguments)
+
+
+def create_app(catalogue: Catalogue) -> FastAPI:
+    """The web application: /health, and the page at the root."""
+    from fastapi import FastAPI
+
+    from gpt.ui.page import build_page, mount_page
+
+    # FastAPI's own pages about its routes take their scripts from other hosts.
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.get("/health")
+    def health() -> dict[str, str]:
+        return {"status": "ok", "checkpoint": catalogue.live()}
+
+    return mount_page(app, build_page(catalogue))
+
+
+def load_backend(folder: Path, device: str) -> CompletionBackend:
+    """A backend over the checkpoint in `folder`.
+
+    Raises:
+        CheckpointError: the folder is missing or damaged.
+        StartError: the device is not there.
+    """
+    import torch
+
+    from gpt.backends.local import LocalBackend
+
+    cuda = torch.cuda.is_available()
+    if device == "cuda" and not cuda:
+        raise StartError("--device is cuda, but torch finds no such GPU here; use --device cpu, or auto")
+    return LocalBackend.from_checkpoint(folder, device="cuda" if cuda and device != "cpu" else "cpu")
+
+
+def serve(options: argparse.Namespace) -> None:
+    """Serve the page until a signal ends it.
+
+    Raises:
+        StartError: the address, the checkpoint or the device cannot be used.
+    """
+    with _bound(options.host, options.port) as listener:
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            loading = pool.submit(load_backend, options.checkpoint, options.device)
+            import gradio  # noqa: F401  (before anything of gpt, which would wait for the other thread's torch)
+            import uvicorn
+
+            from gpt.errors import GPTError
+
+            try:
+                backend = loading.result()
+            except GPTError as error:
+                raise StartError(f"--checkpoint {options.checkpoint}: {error}") from error
+        from gpt.backends.swappable import SwappableBackend
+        from gpt.ui.catalogue import Catalogue
+
+        live = SwappableBackend(backend)
+        catalogue = Catalogue(live, CHECKPOINTS, options.checkpoint, lambda folder: load_backend(folder, options.device))
+
+        class Server(uvicorn.Server):
+            async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+                await super().startup(sockets)
+                if self.started:
+                    print(f"Open {_url(listener)} in a browser. Ctrl-C stops.", flush=True)
+
+        config = uvicorn.Config(create_app(catalogue), log_level="warning", timeout_graceful_shutdown=SHUTDOWN_S)
+        _listen(listener)
+        try:
+            Server(config).run(sockets=[listener])
+        finally:
+            live.close()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status."""
+    options = parse_options(arguments)
+    # Without this Gradio asks other hosts for its newest version when it is imported, and tells them that it starts.
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    signal.signal(signal.SIGTERM, _leave)
+    try:
+        serve(options)
+    except StartError as error:
+        print(f"app.py: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 0
+    return 0
+
+
+def _leave(_signal: int, _frame: Any) -> NoReturn:
+    raise SystemExit(0)
+
+
+def _port(text: str) -> int:
+    port = int(text) if text.isascii() and text.isdigit() else -1
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port; give a whole number from 0 to 65535")
+    return port
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket that holds the address; it listens later, so that a browser is refused until the page is there."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise StartError(f"--host {host} is no address of this machine ({error.strerror}); try 127.0.0.1") from error
+    listener = socket.socket(family, kind, protocol)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise _taken(host, port, error) from error
+    return listener
+
+
+def _listen(listener: socket.socket) -> None:
+    host, port = listener.getsockname()[:2]
+    try:
+        listener.listen(2048)
+    except OSError as error:  # another program took the port in the meantime
+        raise _taken(host, port, error) from error
+
+
+def _taken(host: str, port: int, error: OSError) -> StartError:
+    if error.errno == errno.EADDRINUSE:
+        return StartError(f"port {port} of {host} is taken by another program; choose another with --port, or 0 for any")
+    return StartError(f"cannot listen on port {port} of {host} ({error.strerror}); choose others with --host and --port")
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):
+        host = "localhost"
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,75 @@
+"""Catalogue: the checkpoints that the page offers, and which one is live."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from gpt.checkpoint_info import CheckpointInfo, list_checkpoints, read_info
+from gpt.completion import BackendInfo, CompletionBackend
+from gpt.errors import CheckpointError
+
+
+class LiveBackend(CompletionBackend, Protocol):
+    """A backend whose inside can be exchanged while it serves."""
+
+    def swap(self, backend: CompletionBackend) -> None:
+        """Serve new requests with `backend`; those under way finish where they began."""
+        ...
+
+
+class Catalogue:
+    """The checkpoints in one folder, the one chosen at the start wherever it lies, and the live one.
+
+    Args:
+        backend: serves the page.
+        root: folder of checkpoints.
+        live: folder of the checkpoint that `backend` serves now.
+        load: makes a backend of a checkpoint's folder; raises CheckpointError.
+    """
+
+    def __init__(
+        self, backend: LiveBackend, root: Path, live: Path, load: Callable[[Path], CompletionBackend]
+    ) -> None:
+        self.backend = backend
+        self._root = root
+        self._chosen = live.resolve()
+        self._live = live.resolve()
+        self._load = load
+        self._swapping = threading.Lock()
+
+    def entries(self) -> dict[str, CheckpointInfo]:
+        """The checkpoints there are now, by the name that the page shows."""
+        entries = {info.name: info for info in list_checkpoints(self._root)}
+        if all(info.folder.resolve() != self._chosen for info in entries.values()):
+            name = self._chosen.name if self._chosen.name not in entries else str(self._chosen)
+            with contextlib.suppress(CheckpointError):  # it may have been deleted while it serves
+                entries = {name: read_info(self._chosen, name)} | entries
+        return entries
+
+    def live(self) -> str:
+        """The name of the live checkpoint; its folder's where the folder is gone from the list."""
+        for name, info in self.entries().items():
+            if info.folder.resolve() == self._live:
+                return name
+        return self._live.name
+
+    def info(self) -> BackendInfo:
+        """What the live backend is."""
+        return self.backend.info()
+
+    def use(self, name: str) -> None:
+        """Load a checkpoint of the list and then serve with it.
+
+        Raises:
+            CheckpointError: it is not on the list or cannot be loaded; nothing has changed then.
+        """
+        with self._swapping:
+            entry = self.entries().get(name)
+            if entry is None:
+                raise CheckpointError(f"there is no checkpoint {name!r} any more; choose one from the list")
+            self.backend.swap(self._load(entry.folder))
+            self._live = entry.folder.resolve()

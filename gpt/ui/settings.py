@@ -1,0 +1,139 @@
+"""The sampling settings of the page: sliders, and what the browser remembers of them."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import gradio as gr
+
+from gpt.completion import CompletionRequest
+from gpt.errors import RequestError
+
+STORAGE_KEY = "gpt-settings"
+# The browser state is encrypted with this. It holds slider positions, no secret; a fixed value is what lets a page
+# read after a restart what it wrote before.
+STORAGE_SECRET = "gpt-settings-1"
+MAX_DRAWN_SEED = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One sampling setting: a field of CompletionRequest and the range that the page offers for it."""
+
+    name: str
+    label: str
+    info: str
+    minimum: float
+    maximum: float
+    step: float
+
+    @property
+    def default(self) -> float:
+        """CompletionRequest's; the seed's None is -1 on the page."""
+        default = next(field.default for field in fields(CompletionRequest) if field.name == self.name)
+        return -1 if default is None else default  # type: ignore[return-value]
+
+
+SETTINGS = (
+    Setting("temperature", "Temperature", "How daring: 0 always takes the most likely token", 0, 2, 0.05),
+    Setting("top_k", "Top-k", "Draw from the k most likely tokens only; 0 is off", 0, 200, 1),
+    Setting("top_p", "Top-p", "Draw from the likeliest tokens that add up to p; 1 is off", 0.01, 1, 0.01),
+    Setting("min_p", "Min-p", "Drop tokens below this share of the likeliest one's chance; 0 is off", 0, 1, 0.01),
+    Setting("repetition_penalty", "Repetition penalty", "Makes tokens already used less likely; 1 is off", 1, 2, 0.01),
+    Setting("max_new_tokens", "Length", "Tokens to write at most", 1, 1000, 1),
+    Setting("seed", "Seed", "The same seed repeats the text; -1 draws a new one each time", -1, 2**53 - 1, 1),
+)
+NAMES = tuple(setting.name for setting in SETTINGS)
+
+
+class SettingsPanel:
+    """The controls of the settings, in the order of SETTINGS, remembered by the browser."""
+
+    def __init__(self) -> None:
+        self.controls: list[gr.components.Component] = [_control(setting) for setting in SETTINGS]
+        self._reset = gr.Button("Reset to defaults", size="sm", variant="secondary", elem_id="reset-settings")
+        self._remembered = gr.BrowserState(None, storage_key=STORAGE_KEY, secret=STORAGE_SECRET)
+
+    def wire(self, demo: gr.Blocks) -> None:
+        """Remember every change, restore on load, and reset; all in the browser but the check on what it remembered."""
+        gr.on(
+            [control.change for control in self.controls],  # type: ignore[attr-defined]
+            fn=None,
+            js=f"(...values) => Object.fromEntries({json.dumps(NAMES)}.map((name, n) => [name, values[n]]))",
+            inputs=self.controls,
+            outputs=self._remembered,
+            show_progress="hidden",
+        )
+        demo.load(
+            restore,
+            self._remembered,
+            self.controls,
+            queue=False,
+            show_progress="hidden",
+            api_visibility="private",
+        )
+        defaults = json.dumps([setting.default for setting in SETTINGS])
+        self._reset.click(fn=None, js=f"() => {defaults}", outputs=self.controls, show_progress="hidden")
+
+    def take_seed(self, view: gr.HTML) -> None:
+        """Let the seed that a token view shows be used again."""
+        view.reuse(
+            _shown_seed,
+            outputs=self.controls[NAMES.index("seed")],
+            queue=False,
+            show_progress="hidden",
+            api_visibility="private",
+        )
+
+
+def restore(remembered: Any) -> list[float]:
+    """The remembered value of every setting, or its default where that is missing, no number, or out of range."""
+    values = remembered if isinstance(remembered, Mapping) else {}
+    return [_restored(setting, values.get(setting.name)) for setting in SETTINGS]
+
+
+def request_fields(values: Sequence[Any]) -> dict[str, Any]:
+    """CompletionRequest's fields from the values of the controls; a seed of -1 is drawn here, so that it can be shown.
+
+    Raises:
+        RequestError: a field was left empty, or must be whole and is not.
+    """
+    found: dict[str, Any] = {}
+    for setting, value in zip(SETTINGS, values, strict=True):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise RequestError(f"{setting.name} is {'empty' if value is None else repr(value)}; give a number")
+        if setting.step == 1 and value != int(value):
+            raise RequestError(f"{setting.name} is {value!r}; give a whole number")
+        found[setting.name] = int(value) if setting.step == 1 else float(value)
+    if found["seed"] == -1:
+        found["seed"] = random.randint(0, MAX_DRAWN_SEED)
+    return found
+
+
+def _shown_seed(event: gr.EventData) -> int:
+    return int(event._data["seed"])
+
+
+def _restored(setting: Setting, value: Any) -> float:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return value if number and setting.minimum <= value <= setting.maximum else setting.default
+
+
+def _control(setting: Setting) -> gr.components.Component:
+    options: dict[str, Any] = {
+        "value": setting.default,
+        "label": setting.label,
+        "info": setting.info,
+        "minimum": setting.minimum,
+        "maximum": setting.maximum,
+        "elem_id": setting.name,
+        "interactive": True,
+    }
+    if setting.name == "seed":
+        return gr.Number(precision=0, **options)
+    return gr.Slider(step=setting.step, buttons=[], **options)

@@ -1,0 +1,102 @@
+"""The stream of a completion, in steps that suit a page."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Generator
+
+from gpt.completion import CompletionBackend, CompletionChunk, CompletionRequest
+from gpt.ui.transcript import Transcript
+
+INTERVAL_S = 0.07
+IDLE_S = 0.25
+
+
+def stream_batches(
+    backend: CompletionBackend, request: CompletionRequest, interval_s: float = INTERVAL_S
+) -> Generator[list[CompletionChunk], None, None]:
+    """Yield the chunks of the request in batches: the first at once, then one batch every `interval_s` at most.
+
+    While nothing comes, an empty batch is yielded every quarter of a second: a generator can only be closed where it
+    yields, so this bounds how long Stop takes while the request waits for its place. Closing this generator closes
+    the backend's stream within one of its steps.
+
+    Raises:
+        GPTError: whatever the backend raised.
+    """
+    arrived: queue.SimpleQueue[CompletionChunk | BaseException | None] = queue.SimpleQueue()
+    closing = threading.Event()
+
+    def read() -> None:
+        try:
+            with contextlib.closing(backend.stream(request)) as stream:
+                for chunk in stream:
+                    arrived.put(chunk)
+                    if closing.is_set():
+                        return
+            arrived.put(None)
+        except BaseException as error:  # handed to the reader, who raises it where somebody hears it
+            arrived.put(error)
+
+    threading.Thread(target=read, name="completion", daemon=True).start()
+    try:
+        sent_at = -interval_s
+        while True:
+            try:
+                item = arrived.get(timeout=IDLE_S)
+            except queue.Empty:
+                yield []
+                continue
+            if isinstance(item, CompletionChunk):
+                time.sleep(max(0.0, sent_at + interval_s - time.monotonic()))
+            batch: list[CompletionChunk] = []
+            while isinstance(item, CompletionChunk):
+                batch.append(item)
+                try:
+                    item = arrived.get_nowait()
+                except queue.Empty:
+                    break
+            if batch:
+                yield batch
+                sent_at = time.monotonic()
+            if item is None:
+                return
+            if isinstance(item, BaseException):
+                raise item
+    finally:
+        closing.set()
+
+
+def write(
+    backend: CompletionBackend, request: CompletionRequest, transcript: Transcript
+) -> Generator[str, None, None]:
+    """Yield the transcript's value as the completion makes it grow.
+
+    The rate that it shows counts from the first tokens on, so that it tells the model's speed, not the wait before.
+
+    Raises:
+        GPTError: whatever the backend raised.
+    """
+    started_at: float | None = None
+    first = tokens = 0
+    with contextlib.closing(stream_batches(backend, request)) as batches:
+        for batch in batches:
+            if not batch:
+                yield transcript.value
+                continue
+            if started_at is None:
+                transcript.add_seed(batch[0].seed)
+            for chunk in batch:
+                transcript.add_chunk(chunk)
+                tokens += len(chunk.token_ids)
+            now = time.monotonic()
+            if started_at is None:
+                started_at, first = now, tokens
+            seconds = now - started_at
+            transcript.add_stats((tokens - first) / seconds if tokens > first and seconds > 0 else None)
+            if batch[-1].finish_reason is not None:
+                transcript.add_end(batch[-1].finish_reason)
+            yield transcript.value

@@ -1,0 +1,92 @@
+"""A backend without a model: it streams words with log-probabilities and alternatives, and counts who is served."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import threading
+import time
+from collections.abc import Generator
+
+from gpt.completion import Alternative, BackendInfo, CompletionChunk, CompletionRequest, TokenLogprob
+from gpt.errors import BackendClosedError, GPTError, UnknownCharacterError
+
+WORDS = (
+    "What| light| through| yonder| window| breaks|?|\n|It| is| the| east|,| and| Juliet| is| the| sun|.|"
+    "\n|Arise|,| fair| sun|,| and| kill| the| envious| moon|.|\n\n|JULIET|:|\n|Ay| me|!|\n\n|ROMEO|:|\n|She| speaks|.|\n"
+).split("|")
+OTHERS = (" soft", " night", " thy", " heaven", ",", "\n")
+UNKNOWN = "\N{SNOWMAN}"
+
+
+class FakeBackend:
+    """Streams WORDS, starting at a place that the seed chooses.
+
+    Attributes:
+        active: streams open now.
+        requests: every request so far.
+        error: raised by the next streams before their first chunk.
+        fail_after: number of tokens after which the backend counts as closed, once.
+    """
+
+    def __init__(self, name: str = "fake", *, delay_s: float = 0.0, nats: float | None = 1.447) -> None:
+        self.name = name
+        self.delay_s = delay_s
+        self.nats = nats
+        self.active = 0
+        self.requests: list[CompletionRequest] = []
+        self.error: GPTError | None = None
+        self.fail_after: int | None = None
+        self.closed = False
+        self._lock = threading.Lock()
+
+    def stream(self, request: CompletionRequest) -> Generator[CompletionChunk, None, None]:
+        """Yield one chunk a word, a stop string cut off as the real backend does."""
+        self.requests.append(request)
+        if self.error is not None:
+            raise self.error
+        if UNKNOWN in request.prompt:
+            raise UnknownCharacterError(f"the prompt has the character {UNKNOWN!r}; this model's text has no such character")
+        with self._lock:
+            self.active += 1
+        try:
+            yield from self._chunks(request)
+        finally:
+            with self._lock:
+                self.active -= 1
+
+    def _chunks(self, request: CompletionRequest) -> Generator[CompletionChunk, None, None]:
+        seed = random.randrange(2**31) if request.seed is None else request.seed
+        words = itertools.islice(itertools.cycle(WORDS), seed % 7, None)
+        for number, word in enumerate(words, 1):
+            time.sleep(self.delay_s)
+            if self.closed:
+                raise BackendClosedError("the backend was closed; choose another checkpoint")
+            if self.fail_after is not None and number > self.fail_after:
+                self.fail_after = None
+                raise BackendClosedError("the backend was closed; choose another checkpoint")
+            stopped = any(stop in word for stop in request.stop)
+            last = stopped or number == request.max_new_tokens
+            reason = ("stop" if stopped else "length") if last else None
+            # A stop string leaves nothing of itself in the text, though its token was generated.
+            text = "" if stopped else word
+            yield CompletionChunk(text, (number,), (_logprob(number, word),), reason, seed, len(request.prompt.split()))
+            if last:
+                return
+
+    def info(self) -> BackendInfo:
+        """What this backend is."""
+        nats = () if self.nats is None else (("block", self.nats + 0.015), ("sliding", self.nats))
+        return BackendInfo("local", self.name, "cpu", 1_050_000, 64, nats)
+
+    def close(self) -> None:
+        """End every stream with BackendClosedError."""
+        self.closed = True
+
+
+def _logprob(number: int, word: str) -> TokenLogprob:
+    """A log-probability from nearly sure to quite surprising, and alternatives around it."""
+    logprob = -0.05 - (number * 7 % 13) / 3
+    others = [Alternative(100 + n, other, -0.7 - n * 0.6) for n, other in enumerate(OTHERS) if other != word]
+    alternatives = sorted([Alternative(number, word, logprob), *others], key=lambda one: -one.logprob)
+    return TokenLogprob(number, word, logprob, tuple(alternatives))

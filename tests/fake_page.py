@@ -1,0 +1,109 @@
+"""A page over fake backends, served in a thread: for the tests that need a server or a browser."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+# Set before Gradio is imported: it would ask other hosts for its newest version.
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+import uvicorn
+from fastapi import FastAPI
+
+from app import create_app
+from gpt import GPT, GPTConfig, save_checkpoint
+from gpt.character_tokenizer import CharacterTokenizer
+from gpt.completion import BackendInfo, CompletionBackend, CompletionChunk, CompletionRequest
+from gpt.errors import CheckpointError
+from gpt.record import TrainingRecord
+from gpt.ui.catalogue import Catalogue
+from tests.fake_backend import FakeBackend
+
+CHARACTERS = "".join(chr(code) for code in range(32, 127)) + "\n"
+BROKEN = "broken"
+
+
+class Live:
+    """A backend that can be exchanged, as the real one."""
+
+    def __init__(self, backend: CompletionBackend) -> None:
+        self.inside = backend
+
+    def swap(self, backend: CompletionBackend) -> None:
+        """Serve with `backend` from now on."""
+        self.inside = backend
+
+    def stream(self, request: CompletionRequest) -> Iterator[CompletionChunk]:
+        """The inner backend's stream."""
+        return self.inside.stream(request)
+
+    def info(self) -> BackendInfo:
+        """What the inner backend is."""
+        return self.inside.info()
+
+    def close(self) -> None:
+        """Close the inner backend."""
+        self.inside.close()
+
+
+def save_random_checkpoint(folder: Path, *, embed_dim: int = 16, nats: float | None = None, steps: int = 0) -> Path:
+    """A checkpoint of a few thousand random weights and a character tokenizer that knows ASCII."""
+    tokenizer = CharacterTokenizer(CHARACTERS)
+    config = GPTConfig(
+        vocab_dim=tokenizer.vocab_dim, sequence_dim=64, embed_dim=embed_dim, num_heads=2, num_layers=1, dropout=0.0
+    )
+    figures = {} if nats is None else {"block": round(nats + 0.015, 4), "sliding": nats}
+    record = TrainingRecord(
+        preset=folder.name,
+        corpus="shakespeare" if nats else "",
+        steps=steps,
+        best_step=steps,
+        nats_per_character=figures,
+        created_at="2026-01-02T03:04:05+00:00" if steps else "",
+    )
+    save_checkpoint(folder, GPT.from_config(config), tokenizer, record)
+    return folder
+
+
+def make_catalogue(root: Path, backend: FakeBackend) -> Catalogue:
+    """Three checkpoints, "laptop" live in `backend`; others are served by fakes, and "broken" cannot be loaded."""
+    live = save_random_checkpoint(root / "laptop", nats=1.447, steps=2600)
+    save_random_checkpoint(root / "shakespeare", nats=1.596, steps=9000, embed_dim=32)
+    save_random_checkpoint(root / BROKEN)
+
+    def load(folder: Path) -> CompletionBackend:
+        if folder.name == BROKEN:
+            raise CheckpointError(f"{folder.name}/model.safetensors is damaged; copy it again")
+        time.sleep(0.3)
+        return FakeBackend(folder.name, nats=1.596, delay_s=backend.delay_s)
+
+    return Catalogue(Live(backend), root, live, load)
+
+
+@contextlib.contextmanager
+def served(application: FastAPI) -> Iterator[str]:
+    """Serve the application in a thread; its address."""
+    server = uvicorn.Server(uvicorn.Config(application, port=0, log_level="error", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, name="server", daemon=True)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive(), "the server did not start"
+            time.sleep(0.02)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(timeout=10)
+
+
+@contextlib.contextmanager
+def fake_page(root: Path, backend: FakeBackend) -> Iterator[str]:
+    """The page over `backend`, its checkpoints in `root`; its address."""
+    with served(create_app(make_catalogue(root, backend))) as address:
+        yield address
