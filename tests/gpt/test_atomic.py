@@ -1,0 +1,125 @@
+"""Atomic folders: complete or absent, whenever the work breaks off."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpt.atomic import atomic_folder, heal
+
+
+def write(folder: Path, text: str) -> None:
+    with atomic_folder(folder) as partial:
+        (partial / "inner").mkdir()
+        (partial / "inner" / "file").write_text(text)
+
+
+def read(folder: Path) -> str:
+    return (folder / "inner" / "file").read_text()
+
+
+def test_atomic_folder_makes_parents_and_leaves_nothing_beside(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "b"
+    write(folder, "one")
+    write(folder, "two")
+    assert read(folder) == "two"
+    assert os.listdir(folder.parent) == ["b"]
+
+
+@pytest.mark.parametrize("error", [OSError("full"), KeyboardInterrupt()])
+def test_atomic_folder_keeps_the_old_one_when_writing_fails(tmp_path: Path, error: BaseException) -> None:
+    folder = tmp_path / "folder"
+    write(folder, "old")
+    with pytest.raises(type(error)), atomic_folder(folder) as partial:
+        (partial / "half").write_text("new")
+        raise error
+    assert read(folder) == "old"
+    assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_atomic_folder_flushes_every_file_before_it_takes_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def record_fsync(descriptor: int) -> None:
+        events.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        fsync(descriptor)
+
+    def record_replace(source: Any, target: Any) -> None:
+        events.append("replace")
+        replace(source, target)
+
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("/proc/self/fd, which tells the flushed files' names, is not there")
+    monkeypatch.setattr(os, "fsync", record_fsync)
+    monkeypatch.setattr(os, "replace", record_replace)
+    write(tmp_path / "folder", "text")
+    before = events[: events.index("replace")]
+    assert sorted(before) == [".folder.partial", "file", "inner"]
+    assert events[len(before) :] == ["replace", tmp_path.name]
+
+
+def test_atomic_folder_puts_the_old_one_back_when_the_exchange_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "folder"
+    write(folder, "old")
+
+    def fail(*_: Any) -> None:
+        raise OSError("no exchange")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="no exchange"):
+        write(folder, "new")
+    assert read(folder) == "old"
+    assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_crash_between_the_two_renames_is_healed(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    write(folder, "old")
+    # What a process killed between the renames leaves behind:
+    os.rename(folder, tmp_path / "folder.previous")
+    (tmp_path / ".folder.partial").mkdir()
+    (tmp_path / ".folder.partial" / "half").write_text("new")
+    heal(folder)
+    assert read(folder) == "old"
+    write(folder, "next")
+    assert read(folder) == "next"
+    assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_crash_after_the_exchange_keeps_the_new_one(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    write(folder, "new")
+    shutil.copytree(folder, tmp_path / "folder.previous")
+    (tmp_path / "folder.previous" / "inner" / "file").write_text("old")
+    heal(folder)
+    assert read(folder) == "new"
+    write(folder, "newer")
+    assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_exchange_wins_over_a_reader_that_heals_in_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "folder"
+    write(folder, "old")
+    replace = os.replace
+    calls = []
+
+    def heal_first(source: Any, target: Any) -> None:
+        if not calls:
+            heal(folder)
+        calls.append(target)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", heal_first)
+    write(folder, "new")
+    assert read(folder) == "new"
+    assert len(calls) == 2
+    assert os.listdir(tmp_path) == ["folder"]

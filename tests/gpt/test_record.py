@@ -1,0 +1,37 @@
+"""TrainingRecord: to JSON and back, and strict about it."""
+
+from __future__ import annotations
+
+import pytest
+
+from gpt.errors import CheckpointError
+from gpt.record import TrainingRecord
+
+
+def test_record_round_trips_through_json() -> None:
+    record = TrainingRecord(
+        preset="tiny",
+        corpus="sonnets",
+        seconds=12,
+        nats_per_character={"block": 1.5},
+        curve=[{"step": 10, "train_loss": 3.0, "val_loss": 3.5}],
+    )
+    assert TrainingRecord.from_json(record.to_json()) == record
+    assert TrainingRecord.from_json("{}") == TrainingRecord()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not JSON"),
+        ("[]", "is list; a JSON object"),
+        ('{"colour": 1}', "unknown field colour; known are preset, "),
+        ('{"steps": "many"}', "steps is 'many'; it must be int"),
+        ('{"steps": 1.5}', "steps is 1.5; it must be int"),
+        ('{"seconds": true}', "seconds is True; it must be float"),
+        ('{"curve": {}}', "curve is {}; it must be list"),
+    ],
+)
+def test_record_refuses_other_json(text: str, message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        TrainingRecord.from_json(text)
