@@ -184,6 +184,12 @@ class KVCache:
         """Forget what row `row` holds behind its first `length` tokens."""
         self._shared_lengths[self._start + row] = length
 
+    def erase(self, row: int) -> None:
+        """Empty row `row` and set it to zeros: after a failure it may hold NaN, which no mask takes out of a product."""
+        for tensor in (*self._keys, *self._values):
+            tensor[row] = 0
+        self.truncate(row)
+
     def copy_row(self, source: int, target: int) -> None:
         """Make row `target` a copy of row `source`, so that the rows in use stay together at the front."""
         length = self._shared_lengths[self._start + source]
