@@ -65,16 +65,15 @@ class BPETokenizer:
         """
         import tokenizers
 
-        characters = sorted(set(text))
-        if vocab_dim < len(characters):
+        if vocab_dim < (characters := len(set(text))):
             raise TokenizerError(
-                f"vocab_dim is {vocab_dim}, but the text has {len(characters)} distinct characters, each of which "
-                f"needs a token; give at least {len(characters)}"
+                f"vocab_dim is {vocab_dim}, but the text has {characters} distinct characters, each of which needs a "
+                f"token; give at least {characters}"
             )
         tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
         tokenizer.pre_tokenizer = _splitter(SPLIT_PATTERN)
         trainer = tokenizers.trainers.BpeTrainer(
-            vocab_size=vocab_dim, min_frequency=2, show_progress=False, special_tokens=[], initial_alphabet=characters
+            vocab_size=vocab_dim, min_frequency=2, show_progress=False, special_tokens=[]
         )
         tokenizer.train_from_iterator([text], trainer)
         model = json.loads(tokenizer.to_str())["model"]
