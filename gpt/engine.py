@@ -1,0 +1,265 @@
+"""Engine: many requests at once over one model; ids in, ids out.
+
+Prefill reads a prompt into a row of a KVCache; decode then advances every row by one token in one batched forward.
+Requests join and leave between steps; the rows in use stay together at the front, those that decode before those
+that still read, so a step always works on slices of the cache.
+
+**Past the context.** A prompt longer than sequence_dim is read from its last sequence_dim tokens on. When a row is
+full, the last half of the context (sequence_dim // 2 tokens, the newest among them) is read again into the emptied
+row, and the text goes on from there: positions cannot slide, and one reading every half context is cheaper than
+one at every token. The last token then sees between half a context and a whole one.
+
+**What a seed repeats.** Each request draws from a generator of its own, one number a token, so what runs beside it
+cannot change its draws. Its logits can differ in the last digits with the number of rows in the batch, because
+matrix products add up in another order then; a draw turns out differently only where it falls within that rounding
+of the border between two tokens, which one draw in about a million does, and a greedy choice only between logits
+that are equal up to rounding. Alone, on the same machine, torch and number of threads, it repeats exactly.
+"""
+
+from __future__ import annotations
+
+import atexit
+import secrets
+import threading
+from collections import deque
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from gpt.batch import Batch, Sequence, failing
+from gpt.decode_head import decode_head
+from gpt.errors import BackendClosedError, QueueFullError, RequestError
+from gpt.generation import GeneratedToken, Generation
+from gpt.model import GPT
+from gpt.sampling import SamplingParams, candidates, draw, logprobs, penalise
+
+SMALL_MODEL = 32_000_000
+"""Parameters below which one CPU thread decodes: each operation is then too short to share."""
+
+
+class Engine:
+    """Serves many requests over one model, a step at a time.
+
+    Args:
+        model: put in evaluation mode and otherwise left as it is; its device and dtype are the engine's.
+        max_streams: requests that generate at once, so rows of the cache (see KVCache for its memory).
+        max_queue: requests that may wait for a row.
+        prefill_tokens: tokens of prompts read in one step; with more, a prompt is in sooner and the others wait longer.
+        num_threads: torch's threads on a CPU, set by the background thread when it starts (torch has one such number
+            for the process). None means one for models below 32 million parameters and torch's own number above:
+            the small one is as fast with one thread, and much faster when other processes keep the cores busy.
+        background: run the steps in a thread of the engine's own, from the first request on; otherwise whoever made
+            the engine calls `step`.
+
+    Raises:
+        RequestError: an argument is below 1 (max_queue: below 0).
+    """
+
+    def __init__(
+        self,
+        model: GPT,
+        *,
+        max_streams: int = 16,
+        max_queue: int = 64,
+        prefill_tokens: int = 128,
+        num_threads: int | None = None,
+        background: bool = True,
+    ) -> None:
+        for name, value, low in (
+            ("max_streams", max_streams, 1),
+            ("max_queue", max_queue, 0),
+            ("prefill_tokens", prefill_tokens, 1),
+            ("num_threads", 1 if num_threads is None else num_threads, 1),
+        ):
+            if value < low:
+                raise RequestError(f"{name} is {value}; give a whole number of at least {low}")
+        self.max_streams, self.max_queue = max_streams, max_queue
+        if num_threads is None and model.head.weight.device.type == "cpu" and model.num_parameters() < SMALL_MODEL:
+            num_threads = 1
+        self._num_threads = num_threads
+        self._vocab_dim = model.config.vocab_dim
+        self._head = decode_head(model.head)
+        self._batch = Batch(model.eval(), max_streams, prefill_tokens)
+        self._waiting: deque[Sequence] = deque()
+        self._background = background
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._changed = threading.Condition()  # guards who runs and who waits, _thread and _closed
+
+    @property
+    def active(self) -> int:
+        """Requests that have a row now."""
+        return len(self._batch.sequences)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a row."""
+        with self._changed:
+            return sum(not sequence.generation.ended for sequence in self._waiting)
+
+    def submit(
+        self,
+        ids: Iterable[int],
+        params: SamplingParams | None = None,
+        max_new_tokens: int = 200,
+        seed: int | None = None,
+        logprobs: int | None = None,
+    ) -> Generation:
+        """Queue a request; its tokens come out of the Generation.
+
+        Args:
+            ids: the prompt, at least one token.
+            params: None means SamplingParams' defaults.
+            max_new_tokens: tokens to generate.
+            seed: 0 to 2**63 - 1; None draws one.
+            logprobs: None for no log-probabilities; n gives each token's and those of the n most probable.
+
+        Raises:
+            RequestError: an argument is out of range.
+            QueueFullError: max_streams requests run and max_queue wait.
+            BackendClosedError: the engine was closed.
+        """
+        sequence = self._sequence(ids, params or SamplingParams(), max_new_tokens, seed, logprobs)
+        with self._changed:
+            if self._closed:
+                raise BackendClosedError("this model was closed; send the request again to use the current one")
+            running, waiting = (
+                sum(not sequence.generation.ended for sequence in part)
+                for part in (self._batch.sequences, self._waiting)
+            )
+            if running + waiting >= self.max_streams + self.max_queue:
+                raise QueueFullError(
+                    f"{running} requests are running and {waiting} are waiting, which is all this backend takes "
+                    f"(max_streams {self.max_streams}, max_queue {self.max_queue}); try again in a moment"
+                )
+            self._waiting.append(sequence)
+            if self._background and self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="gpt-engine", daemon=True)
+                self._thread.start()
+                # A thread that is inside torch while the interpreter goes away takes the process down.
+                atexit.register(self.close)
+            self._changed.notify_all()
+        return sequence.generation
+
+    def close(self) -> None:
+        """Stop the background thread after its step; fail the open generations. Closing twice is fine."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+            atexit.unregister(self.close)
+        with self._changed:
+            open_sequences = [*self._batch.sequences, *self._waiting]
+            self._waiting.clear()
+        for sequence in open_sequences:
+            if not sequence.generation.ended:
+                sequence.generation.fail(BackendClosedError("this model was closed before the text was complete"))
+
+    def step(self) -> bool:
+        """Let requests in and out, advance each sequence by one token, hand the tokens over.
+
+        An exception fails the requests whose work raised it, and no others. For one thread at a time: the background
+        thread's, where there is one.
+
+        Returns:
+            whether any work is left.
+        """
+        with self._changed:
+            self._batch.leave()
+            while self._waiting and self.active < self.max_streams:
+                sequence = self._waiting.popleft()
+                if not sequence.generation.ended:
+                    self._batch.join(sequence)
+        # What is not already the failure of one request must not leave the others waiting for ever.
+        with failing(self._batch.sequences):
+            sequences, states = self._batch.forward()
+            if sequences:
+                self._extend(sequences, states)
+        with self._changed:
+            self._batch.leave()
+            return bool(self.active or self._waiting)
+
+    def _run(self) -> None:
+        """The background thread: steps while there is work."""
+        if self._num_threads is not None:
+            torch.set_num_threads(self._num_threads)
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or self.active or self._waiting)
+                if self._closed:
+                    return
+            self.step()
+
+    def _sequence(
+        self, ids: Iterable[int], params: SamplingParams, max_new_tokens: int, seed: int | None, logprobs: int | None
+    ) -> Sequence:
+        """The request's state, its arguments checked."""
+        vocab_dim = self._vocab_dim
+        ids = list(ids)
+        if not ids:
+            raise RequestError("the prompt has no tokens; give at least one to continue from")
+        if min(ids) < 0 or max(ids) >= vocab_dim:
+            raise RequestError(
+                f"the prompt has ids from {min(ids)} to {max(ids)}; the model knows 0 to {vocab_dim - 1}"
+            )
+        if max_new_tokens < 1:
+            raise RequestError(f"max_new_tokens is {max_new_tokens}; give a whole number of at least 1")
+        if logprobs is not None and logprobs < 0:
+            raise RequestError(f"logprobs is {logprobs}; give None or a whole number of at least 0")
+        if seed is None:
+            seed = secrets.randbelow(2**32)
+        if not 0 <= seed < 2**63:
+            raise RequestError(f"seed is {seed}; give a whole number from 0 to 2**63 - 1")
+        return Sequence(
+            generation=Generation(seed, len(ids)),
+            params=params,
+            generator=torch.Generator().manual_seed(seed),
+            logprobs=None if logprobs is None else min(logprobs, vocab_dim),
+            ids=ids,
+            unread=ids[-self._batch.capacity :],
+            remaining=max_new_tokens,
+            seen=dict.fromkeys(ids, 0) if params.penalises else None,
+        )
+
+    @torch.inference_mode()
+    def _extend(self, sequences: list[Sequence], states: list[Tensor]) -> None:
+        """Choose each sequence's next token after its state, and hand it over."""
+        with failing(sequences):
+            logits = self._head(states[0] if len(states) == 1 else torch.cat(states))
+            found = candidates(self._penalised(logits, sequences), [sequence.params for sequence in sequences])
+            for row, sequence in enumerate(sequences):
+                with failing([sequence]):
+                    token_id = draw(found[row], sequence.params, sequence.generator)
+                    sequence.ids.append(token_id)
+                    sequence.remaining -= 1
+                    if sequence.seen is not None:
+                        sequence.seen[token_id] = sequence.seen.get(token_id, 0) + 1
+            rows = [row for row, sequence in enumerate(sequences) if not sequence.failed]
+            self._deliver([sequences[row] for row in rows], logits if len(rows) == len(sequences) else logits[rows])
+
+    def _penalised(self, logits: Tensor, sequences: list[Sequence]) -> Tensor:
+        """The logits with the penalties of those requests that have any; the raw ones stay as they are."""
+        if any(sequence.seen is not None for sequence in sequences):
+            logits = logits.clone()
+            for row, sequence in enumerate(sequences):
+                if sequence.seen is not None:
+                    logits[row] = penalise(logits[row], sequence.params, sequence.seen)
+        return logits
+
+    def _deliver(self, sequences: list[Sequence], logits: Tensor) -> None:
+        """Hand over each sequence's newest token, with log-probabilities where they were asked for."""
+        rows = [row for row, sequence in enumerate(sequences) if sequence.logprobs is not None]
+        given: dict[int, tuple[float, tuple[tuple[int, float], ...]]] = {}
+        if rows:
+            found = logprobs(
+                logits if len(rows) == len(sequences) else logits[rows],
+                [sequences[row].ids[-1] for row in rows],
+                [sequences[row].logprobs or 0 for row in rows],
+            )
+            given = dict(zip(rows, found, strict=True))
+        for row, sequence in enumerate(sequences):
+            logprob, alternatives = given.get(row, (None, ()))
+            token = GeneratedToken(sequence.ids[-1], logprob, alternatives, None if sequence.remaining else "length")
+            sequence.generation.deliver(token)
