@@ -1,0 +1,83 @@
+"""ProcessGroup: the processes that train together under torchrun, or this one alone.
+
+Every process computes the gradients of windows of its own; they are averaged in one flat buffer, so that all
+processes take the same step from the same weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from gpt.errors import TrainingError
+
+
+class ProcessGroup:
+    """This process's place among those that train together.
+
+    Args:
+        environment: torchrun's variables are read from it: RANK, WORLD_SIZE, LOCAL_RANK.
+        backend: "nccl" on GPUs, "gloo" on CPUs.
+
+    Raises:
+        TrainingError: the variables are incomplete, or the group cannot be formed.
+    """
+
+    def __init__(self, environment: Mapping[str, str], backend: str) -> None:
+        try:
+            self.rank = int(environment.get("RANK", "0"))
+            self.world_size = int(environment.get("WORLD_SIZE", "1"))
+            self.local_rank = int(environment.get("LOCAL_RANK", "0"))
+        except ValueError as error:
+            raise TrainingError(f"RANK, WORLD_SIZE or LOCAL_RANK is not a number ({error}); start it with torchrun") from error
+        if self.world_size > 1:
+            try:
+                dist.init_process_group(backend)
+            except (RuntimeError, ValueError) as error:
+                raise TrainingError(f"the processes could not find each other ({error}); start them with torchrun") from error
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process is the one that writes and prints."""
+        return self.rank == 0
+
+    def average(self, gradients: Sequence[Tensor], stop: bool) -> bool:
+        """Replace the gradients by their mean over all processes; give whether any process wants to stop.
+
+        Args:
+            gradients: the same shapes in every process.
+            stop: whether this process was asked to stop.
+        """
+        if self.world_size == 1:
+            return stop
+        # The wish to stop travels with the gradients, so that all processes leave in the same step.
+        flat = torch.cat([*(gradient.reshape(-1) for gradient in gradients), gradients[0].new_tensor([float(stop)])])
+        dist.all_reduce(flat)
+        flat /= self.world_size
+        position = 0
+        for gradient in gradients:
+            gradient.copy_(flat[position : position + gradient.numel()].view_as(gradient))
+            position += gradient.numel()
+        return bool(flat[-1] > 0)
+
+    def broadcast(self, value: bool) -> bool:
+        """The main process's value, in every process."""
+        if self.world_size == 1:
+            return value
+        device = f"cuda:{self.local_rank}" if dist.get_backend() == "nccl" else "cpu"
+        flag = torch.tensor([float(value)], device=device)
+        dist.broadcast(flag, 0)
+        return bool(flag.item())
+
+    def barrier(self) -> None:
+        """Wait until every process is here."""
+        if self.world_size > 1:
+            dist.barrier()
+
+    def close(self) -> None:
+        """Leave the group."""
+        if self.world_size > 1 and dist.is_initialized():
+            dist.destroy_process_group()

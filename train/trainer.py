@@ -1,0 +1,239 @@
+"""Trainer: the loop that makes a checkpoint, one optimizer step at a time.
+
+Weights and optimizer state are float32. With bfloat16 the products run in bfloat16: on CUDA under autocast, on a
+CPU in a bfloat16 copy of the model, which is faster there because nothing is converted inside the step.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from gpt.errors import TrainingError
+from gpt.model import GPT
+from gpt.tokenizer import Tokenizer
+from train.config import TrainConfig
+from train.dataset import DataPosition, WindowSampler
+from train.distributed import ProcessGroup
+from train.loss import head_cross_entropy
+from train.metrics import token_nats
+from train.optimizer import build_optimizers, learning_rate_factor
+from train.state import TrainState, read_state, restore_tensors, save_state
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found: losses in nats per token, the training one a mean since the last evaluation."""
+
+    step: int
+    train_loss: float
+    val_loss: float
+    is_best: bool
+
+
+class Trainer:
+    """A run in progress.
+
+    Args:
+        config: its settings.
+        model: freshly drawn or loaded, on the device it trains on.
+        tokenizer: saved with every state, so that resuming needs nothing else.
+        train_tokens, validation_tokens: (n,) int64 on the CPU.
+        out: the run folder.
+        processes: those that train together.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        model: GPT,
+        tokenizer: Tokenizer,
+        train_tokens: Tensor,
+        validation_tokens: Tensor,
+        out: Path,
+        processes: ProcessGroup,
+    ) -> None:
+        self.config = config
+        self.model = model
+        self.tokenizer = tokenizer
+        self.state = TrainState(threads=torch.get_num_threads(), world_size=processes.world_size)
+        self._out = out
+        self._processes = processes
+        self._device = next(model.parameters()).device
+        self._low = config.precision == "bfloat16"
+        self._copy: GPT = copy.deepcopy(model).bfloat16() if self._low and self._device.type == "cpu" else model
+        self._optimizers = build_optimizers(
+            model,
+            learning_rate=config.learning_rate,
+            muon_learning_rate=config.muon_learning_rate,
+            weight_decay=config.weight_decay,
+            muon_weight_decay=config.muon_weight_decay,
+            betas=(config.beta1, config.beta2),
+        )
+        self._train_tokens = train_tokens
+        self._sampler = WindowSampler(train_tokens, config.sequence_dim, config.seed)
+        self._validation_windows = _fixed_windows(validation_tokens, config.sequence_dim, config.eval_windows)
+        self._loss_sum = torch.zeros((), device=self._device)
+        self._loss_count = 0
+        self._stop_agreed = False
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens that one optimizer step learns from, over all processes."""
+        config = self.config
+        return config.batch_size * config.accumulation_steps * self._processes.world_size * config.sequence_dim
+
+    def resume(self) -> None:
+        """Go on where the folder's state stands.
+
+        Raises:
+            TrainingError: the state is missing, damaged, or of another number of processes.
+        """
+        self.state, _ = read_state(self._out)
+        if self.state.world_size != self._processes.world_size:
+            raise TrainingError(
+                f"the run was made by {self.state.world_size} processes, but there are {self._processes.world_size} now; "
+                f"resume it with torchrun --nproc_per_node={self.state.world_size}"
+            )
+        restore_tensors(self._out, self.model, self._optimizers, self._device)
+        self._loss_sum += self.state.loss_sum
+        self._loss_count = self.state.loss_count
+        self._sync_copy()
+        position = DataPosition(self.state.epoch, self.state.window)
+        self._sampler = WindowSampler(self._train_tokens, self.config.sequence_dim, self.config.seed, position)
+
+    def run(
+        self,
+        *,
+        on_step: Callable[[int, float], None],
+        on_evaluation: Callable[[Evaluation], None],
+        should_stop: Callable[[], bool],
+    ) -> str:
+        """Train until max_steps, the early stop, or until asked to stop; the state is saved on the way and at the end.
+
+        Args:
+            on_step: told the step just made and its training loss where it was looked at, else NaN.
+            on_evaluation: told each evaluation, in the main process, before the state is saved; it keeps the best.
+            should_stop: asked after every step.
+
+        Returns:
+            "finished", "early stop" or "stopped".
+
+        Raises:
+            TrainingError: the loss is no number any more, or the state cannot be written.
+        """
+        config, state = self.config, self.state
+        started = time.perf_counter() - state.seconds
+        self.model.train()
+        self._copy.train()
+        outcome = "finished"
+        while state.step < config.max_steps:
+            loss = self._step(should_stop())
+            state.step += 1
+            state.tokens += self.tokens_per_step
+            state.epoch, state.window = self._sampler.position.epoch, self._sampler.position.window
+            stopping = self._stop_agreed
+            look = state.step % 10 == 0 or state.step == 1
+            shown = float(loss) if look else math.nan
+            if look and not math.isfinite(shown):
+                raise TrainingError(
+                    f"the loss is {shown} at step {state.step}: the run diverged; the state of the last multiple of "
+                    f"{config.save_interval} steps is kept: start anew with a lower learning_rate, now {config.learning_rate:g}"
+                )
+            on_step(state.step, shown)
+            last = state.step == config.max_steps
+            if state.step % config.eval_interval == 0 or last:
+                self._evaluate(on_evaluation)
+                if config.patience and state.evaluations_since_best >= config.patience:
+                    outcome, last = "early stop", True
+            if stopping and not last:
+                outcome = "stopped"
+            if state.step % config.save_interval == 0 or last or stopping:
+                state.loss_sum, state.loss_count = float(self._loss_sum), self._loss_count
+                state.seconds = time.perf_counter() - started
+                if self._processes.is_main:
+                    save_state(self._out, state, self.model, self._optimizers, self.tokenizer)
+            if last or stopping:
+                break
+        return outcome
+
+    def _step(self, stop: bool) -> Tensor:
+        """One optimizer step; gives its mean loss, () on the device, in nats per token."""
+        config = self.config
+        factor = learning_rate_factor(self.state.step, config.max_steps, config.warmup_fraction, config.final_fraction)
+        for parameter in self._copy.parameters():
+            parameter.grad = None
+        step_loss = torch.zeros((), device=self._device)
+        for _ in range(config.accumulation_steps):
+            inputs, targets = self._next_batch()
+            with torch.autocast(self._device.type, torch.bfloat16, enabled=self._low and self._copy is self.model):
+                hidden = self._copy.hidden_states(inputs)
+            dtype = torch.bfloat16 if self._low else torch.float32
+            loss = head_cross_entropy(hidden, self._copy.head, targets, dtype=dtype)
+            (loss / config.accumulation_steps).backward()
+            step_loss += loss.detach() / config.accumulation_steps
+        parameters = list(self.model.parameters())
+        if self._copy is not self.model:
+            for parameter, low in zip(parameters, self._copy.parameters(), strict=True):
+                parameter.grad = None if low.grad is None else low.grad.float()
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        self._stop_agreed = self._processes.average(gradients, stop)
+        if config.grad_clip:
+            nn.utils.clip_grad_norm_(parameters, config.grad_clip)
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * factor
+            optimizer.step()
+        self._sync_copy()
+        self._loss_sum += step_loss
+        self._loss_count += 1
+        return step_loss
+
+    def _next_batch(self) -> tuple[Tensor, Tensor]:
+        """This process's share of the next batch; all processes walk the same order of windows."""
+        config, processes = self.config, self._processes
+        inputs, targets = self._sampler.next_batch(config.batch_size * processes.world_size)
+        own = slice(processes.rank * config.batch_size, (processes.rank + 1) * config.batch_size)
+        return inputs[own].to(self._device, non_blocking=True), targets[own].to(self._device, non_blocking=True)
+
+    @torch.no_grad()
+    def _sync_copy(self) -> None:
+        """Bring the low-precision copy up to date with the weights."""
+        if self._copy is not self.model:
+            for low, parameter in zip(self._copy.parameters(), self.model.parameters(), strict=True):
+                low.copy_(parameter)
+
+    def _evaluate(self, on_evaluation: Callable[[Evaluation], None]) -> None:
+        """Score the fixed windows, without dropout and without touching the training's generators."""
+        state = self.state
+        is_best = False
+        if self._processes.is_main:
+            self.model.eval()
+            parts = [token_nats(self.model, windows) for windows in self._validation_windows.split(32)]
+            val_loss = float(torch.cat(parts).double().mean())
+            self.model.train()
+            train_loss = float(self._loss_sum) / max(1, self._loss_count)
+            is_best = val_loss < state.best_loss
+            state.curve.append({"step": state.step, "train_loss": round(train_loss, 5), "val_loss": round(val_loss, 5)})
+            if is_best:
+                state.best_step, state.best_loss = state.step, val_loss
+            on_evaluation(Evaluation(state.step, train_loss, val_loss, is_best))
+        is_best = self._processes.broadcast(is_best)
+        state.evaluations_since_best = 0 if is_best else state.evaluations_since_best + 1
+        self._loss_sum.zero_()
+        self._loss_count = 0
+
+
+def _fixed_windows(tokens: Tensor, sequence_dim: int, count: int) -> Tensor:
+    """At most `count` windows that do not overlap, spread evenly over the tokens; (count, sequence_dim + 1)."""
+    starts = torch.arange(0, len(tokens) - sequence_dim, sequence_dim)
+    if len(starts) > count:
+        starts = starts[torch.linspace(0, len(starts) - 1, count).round().long()]
+    return tokens[starts[:, None] + torch.arange(sequence_dim + 1)]
