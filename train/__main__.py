@@ -99,11 +99,12 @@ def _train(arguments: argparse.Namespace, config: TrainConfig, out: Path, comman
     import torch
     from tqdm import tqdm
 
+    from gpt.device import choose_device
     from train.distributed import ProcessGroup
     from train.run import Run
     from train.state import has_state, read_state
 
-    device = _device(arguments.device)
+    device = choose_device(arguments.device)
     processes = ProcessGroup(os.environ, "nccl" if device.type == "cuda" else "gloo")
     try:
         if device.type == "cuda" and processes.world_size > 1:
@@ -154,20 +155,6 @@ def _train(arguments: argparse.Namespace, config: TrainConfig, out: Path, comman
         return 0
     finally:
         processes.close()
-
-
-def _device(name: str) -> typing.Any:
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise TrainingError(f"device is {name!r}; choose auto, cpu, cuda or cuda:N") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise TrainingError(f"device is {name!r}, but torch finds no CUDA here; choose cpu or auto")
-    return device
 
 
 class _StopRequest:
