@@ -124,8 +124,8 @@ class CompletionChunk:
     beginning of a stop string, wait for the chunk that settles them.
 
     Attributes:
-        text: the new text; empty only in a chunk that carries nothing but the finish reason.
-        token_ids: the ids whose text this is.
+        text: the new text; empty only in the last chunk, where nothing is left before a stop string.
+        token_ids: the ids whose text this is; the last chunk has also those of the stop string.
         logprobs: one entry a token when the request asked for them, else empty.
         finish_reason: None until the last chunk; then "length" (max_new_tokens reached) or "stop".
         seed: the seed in use, drawn by the backend when the request had none.

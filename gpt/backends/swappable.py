@@ -1,0 +1,97 @@
+"""SwappableBackend: the live backend, exchanged while it serves."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator
+
+from gpt.completion import BackendInfo, CompletionBackend, CompletionChunk, CompletionRequest
+from gpt.errors import BackendClosedError
+
+
+class _Use:
+    """A backend and the number of its open streams."""
+
+    def __init__(self, backend: CompletionBackend) -> None:
+        self.backend = backend
+        self.streams = 0
+
+
+class SwappableBackend:
+    """Passes requests to the backend that is live when they come; a CompletionBackend, for any number of threads.
+
+    Args:
+        backend: the first one.
+    """
+
+    def __init__(self, backend: CompletionBackend) -> None:
+        self._live = _Use(backend)
+        self._retired: set[_Use] = set()  # replaced, with streams still open
+        self._closed = False
+        # Reentrant: a garbage collection inside it may end a stream that was forgotten.
+        self._lock = threading.RLock()
+
+    def swap(self, backend: CompletionBackend) -> None:
+        """Send new requests to `backend` from now on; the old one is closed when its last stream ends.
+
+        Load it first: then a failure changes nothing.
+
+        Raises:
+            BackendClosedError: this was closed; `backend` is left open.
+        """
+        with self._lock:
+            if self._closed:
+                raise BackendClosedError("the application is shutting down; no checkpoint can be put to use any more")
+            old, self._live = self._live, _Use(backend)
+            unused = not old.streams
+            if not unused:
+                self._retired.add(old)
+        if unused:
+            old.backend.close()
+
+    def stream(self, request: CompletionRequest) -> Generator[CompletionChunk, None, None]:
+        """Yield the live backend's chunks; what it raises at once is raised at once."""
+        with self._lock:
+            use = self._live
+            use.streams += 1
+        try:
+            inner = use.backend.stream(request)
+        except BaseException:
+            self._release(use)
+            raise
+        chunks = self._chunks(use, inner)
+        next(chunks)
+        return chunks
+
+    def info(self) -> BackendInfo:
+        """What the live backend is."""
+        return self._live.backend.info()
+
+    def close(self) -> None:
+        """Close the live backend and those that still finish streams. Closing twice is fine."""
+        with self._lock:
+            self._closed = True
+            uses = [self._live, *self._retired]
+            self._retired.clear()
+        for use in uses:
+            use.backend.close()
+
+    def _chunks(
+        self, use: _Use, inner: Generator[CompletionChunk, None, None]
+    ) -> Generator[CompletionChunk, None, None]:
+        """One chunk that `stream` takes, so that a generator which is closed before its first chunk counts too."""
+        try:
+            yield CompletionChunk("")
+            yield from inner
+        finally:
+            inner.close()
+            self._release(use)
+
+    def _release(self, use: _Use) -> None:
+        with self._lock:
+            use.streams -= 1
+            last = use in self._retired and not use.streams
+            if last:
+                self._retired.remove(use)
+        if last:
+            use.backend.close()
