@@ -57,6 +57,11 @@ class CompletionRequest:
             raise RequestError(f"prompt is {type(self.prompt).__name__}; pass a string")
         if not self.prompt:
             raise RequestError("prompt is empty; type at least one character to continue from")
+        try:
+            self.prompt.encode()
+        except UnicodeEncodeError as error:
+            half = self.prompt[error.start]
+            raise RequestError(f"prompt has {half!r}, which is half a character; pass valid Unicode text") from error
         _check_integer("max_new_tokens", self.max_new_tokens, 1, MAX_NEW_TOKENS)
         if self.seed is not None:
             _check_integer("seed", self.seed, 0, 2**63 - 1)

@@ -122,10 +122,14 @@ class GPTConfig:
             ConfigError: not a mapping, or a field is missing, unknown or out of range.
         """
         if not isinstance(fields, dict):
-            raise ConfigError(f"the configuration is {type(fields).__name__}; a JSON object of GPTConfig's fields is needed")
+            raise ConfigError(
+                f"the configuration is {type(fields).__name__}; a JSON object of GPTConfig's fields is needed"
+            )
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(fields) - known):
-            raise ConfigError(f"the configuration has unknown fields {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+            raise ConfigError(
+                f"the configuration has unknown fields {', '.join(unknown)}; known are {', '.join(sorted(known))}"
+            )
         try:
             return cls(**fields)
         except TypeError as error:

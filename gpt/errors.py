@@ -1,4 +1,4 @@
-"""Every error that this project raises on purpose, as one tree:
+"""Every error that this project raises on purpose, as one tree.
 
     GPTError
     ├── ConfigError             a model's or a run's setting is out of range (also a ValueError)

@@ -185,7 +185,7 @@ class KVCache:
         self._shared_lengths[self._start + row] = length
 
     def erase(self, row: int) -> None:
-        """Empty row `row` and set it to zeros: after a failure it may hold NaN, which no mask takes out of a product."""
+        """Empty row `row` and zero it: after a failure it may hold NaN, which no mask takes out of a product."""
         for tensor in (*self._keys, *self._values):
             tensor[row] = 0
         self.truncate(row)

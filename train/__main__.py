@@ -23,19 +23,26 @@ ROOT = Path(__file__).resolve().parent.parent
 def build_parser() -> argparse.ArgumentParser:
     """The command line: the run's own options, then an option for every field of TrainConfig."""
     presets = "\n".join(
-        f"  {name:<12} {preset.summary}\n{'':<15}takes: {preset.minutes}; reaches: {preset.result}" for name, preset in PRESETS.items()
+        f"  {name:<12} {preset.summary}\n{'':<15}takes: {preset.minutes}; reaches: {preset.result}"
+        for name, preset in PRESETS.items()
     )
     parser = argparse.ArgumentParser(
         prog="python -m train",
         description="Train a GPT from nothing. Without a network: --data sonnets.",
-        epilog=f"presets (results in nats per character on the whole validation split of Tiny Shakespeare):\n{presets}\n\n"
-        "units: losses are nats per token, figures nats per character; lengths of a run are optimizer steps, never seconds,\n"
-        "so that a run repeats; a token is a character, or a piece of about 2.6 (bpe of 1,024) or 3.1 characters (gpt2).",
+        epilog="presets (results in nats per character on the whole validation split of Tiny Shakespeare):\n"
+        f"{presets}\n\n"
+        "units: losses are nats per token, figures nats per character; lengths of a run are optimizer steps, never\n"
+        "seconds, so that a run repeats; a token is a character, or a piece of about 2.6 (bpe of 1,024) or 3.1\n"
+        "characters (gpt2).",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--preset", choices=sorted(PRESETS), default="laptop", help="the settings to begin with (default: laptop)")
+    parser.add_argument(
+        "--preset", choices=sorted(PRESETS), default="laptop", help="the settings to begin with (default: laptop)"
+    )
     parser.add_argument("--out", type=Path, help="run folder (default: checkpoints/PRESET-run)")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out, from its last complete state")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the run in --out, from its last complete state"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument("--threads", type=int, help="threads on a CPU (default: one a core; a resumed run's own)")
     settings = parser.add_argument_group("settings, each in place of the preset's")
@@ -45,11 +52,17 @@ def build_parser() -> argparse.ArgumentParser:
             continue
         option = "--" + item.name.replace("_", "-")
         if hints[item.name] is bool:
-            settings.add_argument(option, action=argparse.BooleanOptionalAction, default=None, help=item.metadata["help"])
+            settings.add_argument(
+                option, action=argparse.BooleanOptionalAction, default=None, help=item.metadata["help"]
+            )
         else:
             metavar = None if item.metadata["choices"] else {int: "N", float: "X", str: "TEXT"}[hints[item.name]]
             settings.add_argument(
-                option, type=hints[item.name], choices=item.metadata["choices"] or None, metavar=metavar, help=item.metadata["help"]
+                option,
+                type=hints[item.name],
+                choices=item.metadata["choices"] or None,
+                metavar=metavar,
+                help=item.metadata["help"],
             )
     return parser
 
@@ -86,7 +99,9 @@ def _settings(arguments: argparse.Namespace, out: Path, overrides: dict[str, typ
     try:
         config = TrainConfig.from_json(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise TrainingError(f"there is no run to resume in {out} ({error.strerror or error}); name its folder with --out") from error
+        raise TrainingError(
+            f"there is no run to resume in {out} ({error.strerror or error}); name its folder with --out"
+        ) from error
     if refused := sorted(set(overrides) - {"max_steps", "patience"}):
         raise TrainingError(
             f"{', '.join('--' + name.replace('_', '-') for name in refused)} cannot change in a resumed run; "
@@ -147,10 +162,16 @@ def _train(arguments: argparse.Namespace, config: TrainConfig, out: Path, comman
             bar.update()
 
         with bar, stop.listening():
-            outcome = run.execute(on_step=on_step, show=lambda text: bar.write(text, file=sys.stderr), should_stop=lambda: stop.asked)
+            outcome = run.execute(
+                on_step=on_step, show=lambda text: bar.write(text, file=sys.stderr), should_stop=lambda: stop.asked
+            )
         if outcome == "stopped":
             if processes.is_main:
-                print(f"stopped at step {run.trainer.state.step} and saved; go on with: python -m train --resume --out {out}", file=sys.stderr)
+                print(
+                    f"stopped at step {run.trainer.state.step} and saved; "
+                    f"go on with: python -m train --resume --out {out}",
+                    file=sys.stderr,
+                )
             return 130
         return 0
     finally:

@@ -8,7 +8,13 @@ from train.config import TrainConfig
 
 
 def model_card(
-    name: str, config: GPTConfig, settings: TrainConfig, record: TrainingRecord, num_parameters: int, ladder: list[float], sample: str
+    name: str,
+    config: GPTConfig,
+    settings: TrainConfig,
+    record: TrainingRecord,
+    num_parameters: int,
+    ladder: list[float],
+    sample: str,
 ) -> str:
     """The card's text, Markdown.
 
@@ -24,11 +30,13 @@ def model_card(
     figures = record.nats_per_character
     rows = "\n".join(f"| {row['step']:.0f} | {row['train_loss']:.3f} | {row['val_loss']:.3f} |" for row in record.curve)
     ngrams = ", ".join(f"{value:.3f}" for value in ladder)
-    positions = "rotary" if config.rotary else "learned"
+    optimizer = f"AdamW {settings.learning_rate:g}"
+    if settings.muon_learning_rate:
+        optimizer += f", Muon {settings.muon_learning_rate:g} on the blocks' matrices"
     return f"""# {name}
 
-{num_parameters:,} parameters, trained from nothing on {record.corpus} ({record.corpus_characters:,} characters, the first
-{settings.train_fraction:.0%} of them for training) by
+{num_parameters:,} parameters, trained from nothing on {record.corpus} ({record.corpus_characters:,} characters,
+the first {settings.train_fraction:.0%} of them for training) by
 
     {record.command}
 
@@ -38,16 +46,17 @@ def model_card(
 | sliding (stride of half a window) | **{figures["sliding"]:.4f}** |
 | n-grams of order 1 to {len(ladder)}, for comparison | {ngrams} |
 
-The figures are of the weights as they are stored here ({settings.checkpoint_dtype}), each token scored once, total nats divided by
-the characters of the raw text; `python -m train.evaluate` prints them again. The step was chosen by the loss on
-part of the same validation split, which flatters a little.
+The figures are of the weights as they are stored here ({settings.checkpoint_dtype}), each token scored once, total nats
+divided by the characters of the raw text; `python -m train.evaluate` prints them again. The step was chosen by the loss
+on part of the same validation split, which flatters a little.
 
-- Architecture: vocabulary {config.vocab_dim:,} ({settings.tokenizer}), context {config.sequence_dim} tokens, width {config.embed_dim}, {config.num_heads} heads,
-  {config.num_layers} blocks, {config.activation}, {positions} positions.
-- Training: {record.steps:,} steps, {record.tokens:,} tokens, {record.seconds / 60:.1f} minutes on {record.machine}, torch {record.torch_version},
-  seed {record.seed}; the best step was {record.best_step:,}.
-- Optimizer: AdamW {settings.learning_rate:g}{f", Muon {settings.muon_learning_rate:g} on the blocks' matrices" if settings.muon_learning_rate else ""}, \
-weight decay {settings.weight_decay:g}, dropout {settings.dropout:g}, {settings.precision} products.
+- Architecture: vocabulary {config.vocab_dim:,} ({settings.tokenizer}), context {config.sequence_dim} tokens, width
+  {config.embed_dim}, {config.num_heads} heads, {config.num_layers} blocks, {config.activation},
+  {"rotary" if config.rotary else "learned"} positions.
+- Training: {record.steps:,} steps, {record.tokens:,} tokens, {record.seconds / 60:.1f} minutes on {record.machine},
+  torch {record.torch_version}, seed {record.seed}; the best step was {record.best_step:,}.
+- Optimizer: {optimizer}, weight decay {settings.weight_decay:g}, dropout {settings.dropout:g},
+  {settings.precision} products.
 - Text sha256: {record.corpus_sha256}
 
 It writes in the manner of its text and knows nothing else; names and words may be made up.

@@ -16,7 +16,9 @@ CHECKPOINT_DTYPES = ("float32", "float16")
 TOKENIZERS = ("gpt2", "character", "bpe")
 
 
-def _setting(default: Any, help: str, *, choices: tuple[str, ...] = (), low: float = 0, high: float = float("inf")) -> Any:
+def _setting(
+    default: Any, help: str, *, choices: tuple[str, ...] = (), low: float = 0, high: float = float("inf")
+) -> Any:
     return field(default=default, metadata={"help": help, "choices": choices, "low": low, "high": high})
 
 
@@ -29,11 +31,17 @@ class TrainConfig:
     """
 
     preset: str = _setting("custom", "name of the preset that the settings began with")
-    data: str = _setting("shakespeare", "corpus: shakespeare (fetched once), sonnets (bundled), or the path of a UTF-8 text file")
-    train_fraction: float = _setting(0.9, "part of the text's characters to train on, from its beginning; the rest validates", low=0.01, high=0.99)
+    data: str = _setting(
+        "shakespeare", "corpus: shakespeare (fetched once), sonnets (bundled), or the path of a UTF-8 text file"
+    )
+    train_fraction: float = _setting(
+        0.9, "part of the text's characters to train on, from its beginning; the rest validates", low=0.01, high=0.99
+    )
     seed: int = _setting(1, "of weights, dropout and the order of the windows", low=0, high=2**31 - 1)
 
-    tokenizer: str = _setting("bpe", "gpt2 (50,257 tokens), character, or bpe (trained on the corpus)", choices=TOKENIZERS)
+    tokenizer: str = _setting(
+        "bpe", "gpt2 (50,257 tokens), character, or bpe (trained on the corpus)", choices=TOKENIZERS
+    )
     vocab_dim: int = _setting(1024, "tokens of a bpe vocabulary; the other kinds have their own number", low=1)
 
     sequence_dim: int = _setting(64, "context, in tokens", low=2)
@@ -53,7 +61,12 @@ class TrainConfig:
     zero_init: bool = _setting(False, "branch outputs and head start at zero")
 
     max_steps: int = _setting(1000, "optimizer steps of the whole run; the schedule of the rates depends on it", low=1)
-    batch_size: int = _setting(32, "windows per process and micro-step; tokens per step = batch_size x accumulation_steps x processes x sequence_dim", low=1)
+    batch_size: int = _setting(
+        32,
+        "windows per process and micro-step; "
+        "tokens per step = batch_size x accumulation_steps x processes x sequence_dim",
+        low=1,
+    )
     accumulation_steps: int = _setting(1, "micro-steps whose gradients make one optimizer step", low=1)
     learning_rate: float = _setting(4e-3, "peak rate of AdamW")
     muon_learning_rate: float = _setting(0.0, "peak rate of Muon on the blocks' matrices; 0 leaves them to AdamW")
@@ -64,15 +77,21 @@ class TrainConfig:
     warmup_fraction: float = _setting(0.03, "part of max_steps over which the rates rise", high=1)
     final_fraction: float = _setting(0.0, "part of the peak rates that is left at the end", high=1)
     grad_clip: float = _setting(1.0, "largest norm of the gradient; 0 leaves it as it is")
-    precision: str = _setting("bfloat16", "of the matrix products in training; weights and optimizer stay float32", choices=PRECISIONS)
+    precision: str = _setting(
+        "bfloat16", "of the matrix products in training; weights and optimizer stay float32", choices=PRECISIONS
+    )
 
     eval_interval: int = _setting(100, "steps between evaluations", low=1)
-    eval_windows: int = _setting(256, "windows of the validation text, evenly spread, that an evaluation scores; always the same ones", low=1)
+    eval_windows: int = _setting(
+        256, "windows of the validation text, evenly spread, that an evaluation scores; always the same ones", low=1
+    )
     patience: int = _setting(0, "stop after this many evaluations without a new best; 0 never")
     save_interval: int = _setting(100, "steps between the states that a run resumes from", low=1)
     sample_tokens: int = _setting(100, "tokens of the sample that an evaluation prints; 0 prints none")
     sample_prompt: str = _setting("\n", "what the sample continues")
-    checkpoint_dtype: str = _setting("float32", "what the best checkpoint's weights are stored in", choices=CHECKPOINT_DTYPES)
+    checkpoint_dtype: str = _setting(
+        "float32", "what the best checkpoint's weights are stored in", choices=CHECKPOINT_DTYPES
+    )
 
     def __post_init__(self) -> None:
         types = typing.get_type_hints(type(self))

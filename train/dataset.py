@@ -37,8 +37,8 @@ class WindowSampler:
     def __init__(self, tokens: Tensor, sequence_dim: int, seed: int, position: DataPosition | None = None) -> None:
         if len(tokens) < 2 * sequence_dim:
             raise CorpusError(
-                f"the training part has {len(tokens):,} tokens, but at least {2 * sequence_dim:,} are needed for windows of "
-                f"sequence_dim = {sequence_dim}; give a longer text or a smaller sequence_dim"
+                f"the training part has {len(tokens):,} tokens, but at least {2 * sequence_dim:,} are needed for "
+                f"windows of sequence_dim = {sequence_dim}; give a longer text or a smaller sequence_dim"
             )
         self._tokens = tokens
         self._sequence_dim = sequence_dim

@@ -32,12 +32,16 @@ class ProcessGroup:
             self.world_size = int(environment.get("WORLD_SIZE", "1"))
             self.local_rank = int(environment.get("LOCAL_RANK", "0"))
         except ValueError as error:
-            raise TrainingError(f"RANK, WORLD_SIZE or LOCAL_RANK is not a number ({error}); start it with torchrun") from error
+            raise TrainingError(
+                f"RANK, WORLD_SIZE or LOCAL_RANK is not a number ({error}); start it with torchrun"
+            ) from error
         if self.world_size > 1:
             try:
                 dist.init_process_group(backend)
             except (RuntimeError, ValueError) as error:
-                raise TrainingError(f"the processes could not find each other ({error}); start them with torchrun") from error
+                raise TrainingError(
+                    f"the processes could not find each other ({error}); start them with torchrun"
+                ) from error
 
     @property
     def is_main(self) -> bool:

@@ -21,8 +21,14 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, chunk_rows: int, dtype: torch.dtype
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        chunk_rows: int,
+        dtype: torch.dtype,
     ) -> Tensor:
         rows = hidden.shape[0]
         needs_grad = any(ctx.needs_input_grad[:3])
@@ -34,7 +40,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         for start in range(0, rows, chunk_rows):
             part = slice(start, start + chunk_rows)
-            log_probabilities = F.linear(hidden_low[part], weight_low, bias_low).float().log_softmax(dim=-1)  # (chunk, V)
+            # (chunk, V), like the gradient below
+            log_probabilities = F.linear(hidden_low[part], weight_low, bias_low).float().log_softmax(dim=-1)
             chosen = targets[part, None]
             total -= log_probabilities.gather(1, chosen).sum()
             if grad_hidden is not None and grad_weight is not None:
@@ -42,7 +49,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 probabilities.scatter_add_(1, chosen, torch.full_like(chosen, -1, dtype=probabilities.dtype))
                 if grad_bias is not None:
                     grad_bias += probabilities.sum(dim=0)
-                gradient = probabilities.to(dtype)  # (chunk, V)
+                gradient = probabilities.to(dtype)
                 grad_hidden[part] = gradient @ weight_low
                 grad_weight += gradient.T @ hidden_low[part]
         if grad_hidden is not None and grad_weight is not None:
@@ -54,7 +61,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return total / rows
 
     @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         grad_hidden, grad_weight, grad_bias = ctx.saved_tensors
         scaled_bias = None if grad_bias is None else grad_bias * grad_output.to(grad_bias.dtype)
         return (
@@ -90,7 +97,7 @@ def head_cross_entropy(
     if chunk_rows is None:
         chunk_rows = max(1, (2**27 if hidden.is_cuda else 2**23) // head.out_features)
     with torch.autocast(hidden.device.type, enabled=False):  # the products' dtype is `dtype`, also inside an autocast
-        loss: Tensor = _ChunkedCrossEntropy.apply(
+        loss: Tensor = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
             hidden.reshape(-1, hidden.shape[-1]), head.weight, head.bias, targets.reshape(-1), chunk_rows, dtype
         )
     return loss

@@ -6,7 +6,6 @@ without dropout. The text's first token is predicted from the last token of the 
 
 from __future__ import annotations
 
-
 from collections.abc import Callable
 
 import torch
@@ -50,7 +49,9 @@ def validation_tokens(tokenizer: Tokenizer, train_text: str, validation_text: st
     return torch.tensor(context + tokenizer.encode(validation_text))
 
 
-def window_nats(model: GPT, tokens: Tensor, stride: int, *, batch_size: int = 32, progress: Progress | None = None) -> float:
+def window_nats(
+    model: GPT, tokens: Tensor, stride: int, *, batch_size: int = 32, progress: Progress | None = None
+) -> float:
     """Total nats of tokens[1:], each scored once, in windows of sequence_dim.
 
     Args:
@@ -83,7 +84,13 @@ def window_nats(model: GPT, tokens: Tensor, stride: int, *, batch_size: int = 32
 
 
 def nanogpt_nats(
-    model: GPT, tokens: Tensor, tokenizer: Tokenizer, *, seed: int = 1337, batches: int = 200, progress: Progress | None = None
+    model: GPT,
+    tokens: Tensor,
+    tokenizer: Tokenizer,
+    *,
+    seed: int = 1337,
+    batches: int = 200,
+    progress: Progress | None = None,
 ) -> float:
     """Nats per character over 200 batches of 64 random windows, as nanoGPT's train.py estimates its loss.
 

@@ -35,7 +35,8 @@ def orthogonalize(matrices: Tensor, steps: int = 5, dtype: torch.dtype = torch.b
     for _ in range(steps):
         gram = x @ x.mT
         x = a * x + (b * gram + c * (gram @ gram)) @ x
-    return x.mT if tall else x
+    orthogonal: Tensor = x.mT if tall else x
+    return orthogonal
 
 
 class Muon(torch.optim.Optimizer):
@@ -48,7 +49,8 @@ class Muon(torch.optim.Optimizer):
         lr: learning rate.
         momentum: of the gradients' moving sum.
         weight_decay: decay per step is lr * weight_decay.
-        splits: in how many matrices stacked by rows a parameter is taken apart; 3 for a fused query-key-value projection.
+        splits: in how many matrices stacked by rows a parameter is taken apart; 3 for a fused query-key-value
+            projection.
     """
 
     def __init__(
@@ -108,7 +110,9 @@ def build_optimizers(
     With muon_learning_rate 0 AdamW (Loshchilov and Hutter 2019) has everything; else Muon has the blocks' matrices,
     queries, keys and values apart. Weight decay acts on matrices and embeddings, not on biases and norms.
     """
-    decayed, plain, matrices = [], [], []
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
+    matrices: list[nn.Parameter] = []
     splits: dict[nn.Parameter, int] = {}
     for name, parameter in model.named_parameters():
         if muon_learning_rate and name.startswith("blocks.") and parameter.dim() == 2:

@@ -1,10 +1,10 @@
 """Run: a training run and its folder, from the corpus to the finished checkpoint.
 
-    config.json     the settings
-    metrics.jsonl   an object a line: step, and tokens, train_loss, val_loss where known
-    train.log       what happened, with times, and the samples
-    state/          the last complete state, to resume from
-    best/           the checkpoint of the best evaluation; at the end with its figures and its card
+config.json     the settings
+metrics.jsonl   an object a line: step, and tokens, train_loss, val_loss where known
+train.log       what happened, with times, and the samples
+state/          the last complete state, to resume from
+best/           the checkpoint of the best evaluation; at the end with its figures and its card
 """
 
 from __future__ import annotations
@@ -97,8 +97,8 @@ class Run:
         train_tokens = torch.tensor(self.tokenizer.encode(self._train_text))
         if len(self._validation_tokens) <= config.sequence_dim:
             raise TrainingError(
-                f"the validation part has {len(self._validation_tokens) - 1} tokens, fewer than sequence_dim = {config.sequence_dim}; "
-                "give a longer text, a smaller --sequence-dim or a smaller --train-fraction"
+                f"the validation part has {len(self._validation_tokens) - 1} tokens, fewer than sequence_dim = "
+                f"{config.sequence_dim}; give a longer text, a smaller --sequence-dim or a smaller --train-fraction"
             )
         self.trainer = Trainer(config, model, self.tokenizer, train_tokens, self._validation_tokens, out, processes)
         if resume:
@@ -113,7 +113,9 @@ class Run:
             self._drop_metrics_behind(self.trainer.state.step if resume else 0)
             handler = logging.FileHandler(self.out / LOG_FILE, encoding="utf-8")
         except OSError as error:
-            raise TrainingError(f"the run folder {self.out} cannot be written ({error.strerror or error}); choose another with --out") from error
+            raise TrainingError(
+                f"the run folder {self.out} cannot be written ({error.strerror or error}); choose another with --out"
+            ) from error
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         self._log = logging.Logger(f"train.{self.out.name}")
         self._log.addHandler(handler)
@@ -131,7 +133,9 @@ class Run:
                     continue
         path.write_text("".join(kept), encoding="utf-8")
 
-    def execute(self, *, on_step: Callable[[int, float], None], show: Callable[[str], None], should_stop: Callable[[], bool]) -> str:
+    def execute(
+        self, *, on_step: Callable[[int, float], None], show: Callable[[str], None], should_stop: Callable[[], bool]
+    ) -> str:
         """Train, evaluate and keep the best; at the end score it on the whole validation text and write its card.
 
         Args:
@@ -150,7 +154,14 @@ class Run:
             if loss == loss and self._processes.is_main:  # not NaN
                 done = (step - first) * self.trainer.tokens_per_step
                 speed = done / (time.perf_counter() - started)
-                self._append({"step": step, "tokens": self.trainer.state.tokens, "train_loss": loss, "tokens_per_second": round(speed, 1)})
+                self._append(
+                    {
+                        "step": step,
+                        "tokens": self.trainer.state.tokens,
+                        "train_loss": loss,
+                        "tokens_per_second": round(speed, 1),
+                    }
+                )
 
         if self._processes.is_main:
             self._log.info("from step %d of %d: %s", first, self.config.max_steps, self._command)
@@ -168,7 +179,8 @@ class Run:
                 file.write(json.dumps(line) + "\n")
         except OSError as error:
             raise TrainingError(
-                f"{self.out / METRICS_FILE} cannot be written ({error.strerror}); free some space, then go on with --resume"
+                f"{self.out / METRICS_FILE} cannot be written ({error.strerror}); "
+                "free some space, then go on with --resume"
             ) from error
 
     def _tell(self, text: str) -> None:
@@ -179,7 +191,8 @@ class Run:
         per_character = evaluation.val_loss * (len(self._validation_tokens) - 1) / len(self._validation_text)
         self._append({"step": evaluation.step, "train_loss": evaluation.train_loss, "val_loss": evaluation.val_loss})
         self._tell(
-            f"step {evaluation.step}: training loss {evaluation.train_loss:.4f}, validation loss {evaluation.val_loss:.4f} nats per token "
+            f"step {evaluation.step}: training loss {evaluation.train_loss:.4f}, "
+            f"validation loss {evaluation.val_loss:.4f} nats per token "
             f"(about {per_character:.3f} per character){', the best so far' if evaluation.is_best else ''}"
         )
         if self.config.sample_tokens:
@@ -228,12 +241,14 @@ class Run:
         }
         record = replace(self._record(), nats_per_character=figures)
         ladder = ngram_ladder(self._train_text, self._validation_text)
-        card = model_card(self.out.name, model.config, self.config, record, model.num_parameters(), ladder, self._sample(300))
+        card = model_card(
+            self.out.name, model.config, self.config, record, model.num_parameters(), ladder, self._sample(300)
+        )
         self._save_best(record, card)
         self._tell(
-            f"the best checkpoint, of step {record.best_step}, is in {self.out / BEST_FOLDER}: block {figures['block']:.4f}, sliding "
-            f"{figures['sliding']:.4f} nats per character on the whole validation split; n-grams of order 1 to 6: "
-            + ", ".join(f"{value:.3f}" for value in ladder)
+            f"the best checkpoint, of step {record.best_step}, is in {self.out / BEST_FOLDER}: "
+            f"block {figures['block']:.4f}, sliding {figures['sliding']:.4f} nats per character "
+            "on the whole validation split; n-grams of order 1 to 6: " + ", ".join(f"{value:.3f}" for value in ladder)
         )
 
 
@@ -251,5 +266,3 @@ def machine_name(model: GPT) -> str:
     except OSError:
         pass  # not Linux
     return f"{torch.get_num_threads()} threads of {name}"
-
-

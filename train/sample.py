@@ -1,4 +1,4 @@
-"""A sample of a model's text while it trains: a plain loop, without cache or engine, that never touches training's generator."""
+"""A sample of a model's text while it trains: a plain loop that never touches training's generator."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from gpt.tokenizer import Tokenizer
 
 
 @torch.no_grad()
-def sample(model: GPT, tokenizer: Tokenizer, prompt: str, max_new_tokens: int, *, temperature: float = 0.8, seed: int = 0) -> str:
+def sample(
+    model: GPT, tokenizer: Tokenizer, prompt: str, max_new_tokens: int, *, temperature: float = 0.8, seed: int = 0
+) -> str:
     """The text of max_new_tokens tokens that continue the prompt.
 
     Args:

@@ -65,15 +65,18 @@ def save_state(
         generators["cuda"] = torch.cuda.get_rng_state()
     try:
         with atomic_folder(out / STATE_FOLDER) as folder:
-            save_file({name: tensor.detach() for name, tensor in model.named_parameters()}, folder / "model.safetensors")
+            save_file(
+                {name: tensor.detach() for name, tensor in model.named_parameters()}, folder / "model.safetensors"
+            )
             save_file(_optimizer_tensors(model, optimizers), folder / "optimizer.safetensors")
             save_file(generators, folder / "generators.safetensors")
             tokenizer.save(folder)
             (folder / "state.json").write_text(json.dumps(dataclasses.asdict(state), indent=1) + "\n", encoding="utf-8")
     except (OSError, SafetensorError) as error:
         raise TrainingError(
-            f"the state of the run cannot be written to {out / STATE_FOLDER} ({getattr(error, 'strerror', None) or error}); "
-            f"what was saved before is as it was: free some space or change the folder's rights, then go on with --resume"
+            f"the state of the run cannot be written to {out / STATE_FOLDER} "
+            f"({getattr(error, 'strerror', None) or error}); what was saved before is as it was: "
+            "free some space or change the folder's rights, then go on with --resume"
         ) from error
 
 
@@ -95,7 +98,9 @@ def read_state(out: Path) -> tuple[TrainState, Tokenizer]:
         fields: Any = json.loads((out / STATE_FOLDER / "state.json").read_text(encoding="utf-8"))
         return TrainState(**fields), load_tokenizer(out / STATE_FOLDER)
     except (OSError, ValueError, TypeError) as error:
-        raise TrainingError(f"{out / STATE_FOLDER}/state.json cannot be read ({error}); start the run anew in another folder") from error
+        raise TrainingError(
+            f"{out / STATE_FOLDER}/state.json cannot be read ({error}); start the run anew in another folder"
+        ) from error
 
 
 def restore_tensors(out: Path, model: nn.Module, optimizers: list[torch.optim.Optimizer], device: torch.device) -> None:
@@ -110,10 +115,16 @@ def restore_tensors(out: Path, model: nn.Module, optimizers: list[torch.optim.Op
         saved = load_file(folder / "optimizer.safetensors")
         generators = load_file(folder / "generators.safetensors")
     except (OSError, SafetensorError) as error:
-        raise TrainingError(f"the state in {folder} cannot be restored ({error}); start the run anew in another folder") from error
+        raise TrainingError(
+            f"the state in {folder} cannot be restored ({error}); start the run anew in another folder"
+        ) from error
     parameters = dict(model.named_parameters())
-    if {name: tensor.shape for name, tensor in weights.items()} != {name: tensor.shape for name, tensor in parameters.items()}:
-        raise TrainingError(f"the weights in {folder} are not of this run's model; start the run anew in another folder")
+    if {name: tensor.shape for name, tensor in weights.items()} != {
+        name: tensor.shape for name, tensor in parameters.items()
+    }:
+        raise TrainingError(
+            f"the weights in {folder} are not of this run's model; start the run anew in another folder"
+        )
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(weights[name])
@@ -131,7 +142,7 @@ def restore_tensors(out: Path, model: nn.Module, optimizers: list[torch.optim.Op
 
 def _optimizer_tensors(model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:
     """Every optimizer's tensors under "parameter.key"."""
-    names = {parameter: name for name, parameter in model.named_parameters()}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     return {
         f"{names[parameter]}.{key}": value
         for optimizer in optimizers

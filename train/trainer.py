@@ -99,8 +99,8 @@ class Trainer:
         self.state, _ = read_state(self._out)
         if self.state.world_size != self._processes.world_size:
             raise TrainingError(
-                f"the run was made by {self.state.world_size} processes, but there are {self._processes.world_size} now; "
-                f"resume it with torchrun --nproc_per_node={self.state.world_size}"
+                f"the run was made by {self.state.world_size} processes, but there are "
+                f"{self._processes.world_size} now; resume it with torchrun --nproc_per_node={self.state.world_size}"
             )
         restore_tensors(self._out, self.model, self._optimizers, self._device)
         self._loss_sum += self.state.loss_sum
@@ -145,7 +145,8 @@ class Trainer:
             if look and not math.isfinite(shown):
                 raise TrainingError(
                     f"the loss is {shown} at step {state.step}: the run diverged; the state of the last multiple of "
-                    f"{config.save_interval} steps is kept: start anew with a lower learning_rate, now {config.learning_rate:g}"
+                    f"{config.save_interval} steps is kept: start anew with a lower learning_rate, "
+                    f"now {config.learning_rate:g}"
                 )
             on_step(state.step, shown)
             last = state.step == config.max_steps
