@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Generator
 from pathlib import Path
 
-import torch
-
 from gpt.backends.text_decoder import TextDecoder
 from gpt.checkpoint import Checkpoint, load_checkpoint
 from gpt.completion import Alternative, BackendInfo, CompletionChunk, CompletionRequest, TokenLogprob
+from gpt.device import choose_device
 from gpt.engine import Engine
-from gpt.errors import BackendError, RequestError
+from gpt.errors import RequestError
 from gpt.generation import GeneratedToken, Generation
 
 
@@ -64,12 +63,11 @@ class LocalBackend:
 
         Raises:
             CheckpointError: the folder or a file of it is missing, damaged or does not match the others.
-            BackendError: the device is not there.
+            ConfigError: the device is not there.
         """
-        chosen = resolve_device(device)
         folder = Path(folder).resolve()
         return cls(
-            load_checkpoint(folder, chosen),
+            load_checkpoint(folder, choose_device(device)),
             name=folder.parent.name if folder.name == "best" else folder.name,
             max_streams=max_streams,
             max_queue=max_queue,
@@ -141,22 +139,3 @@ class LocalBackend:
             token.logprob,
             tuple(Alternative(token_id, decode([token_id]), logprob) for token_id, logprob in token.alternatives),
         )
-
-
-def resolve_device(device: str) -> torch.device:
-    """The device of that name; "auto" is a GPU where torch finds one.
-
-    Raises:
-        BackendError: there is no such device.
-    """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        raise BackendError(f"device is {device!r}; choose auto, cpu, cuda or cuda:N") from error
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        raise BackendError(
-            f"device is {device!r}, but torch finds {torch.cuda.device_count()} GPUs here; choose cpu or auto"
-        )
-    return chosen

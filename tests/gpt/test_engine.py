@@ -343,7 +343,12 @@ def test_cancelling_wakes_a_consumer_that_waits():
     engine = make_engine()
     generation = engine.submit(prompt(3))
     ended = threading.Event()
-    consumer = threading.Thread(target=lambda: (list(generation), ended.set()))
+
+    def consume():
+        list(generation)
+        ended.set()
+
+    consumer = threading.Thread(target=consume)
     consumer.start()
     time.sleep(0.02)
     generation.cancel()

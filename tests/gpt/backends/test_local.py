@@ -7,15 +7,15 @@ import time
 import pytest
 import torch
 
-from gpt.backends.local import LocalBackend, resolve_device
+from gpt.backends.local import LocalBackend
 from gpt.character_tokenizer import CharacterTokenizer
 from gpt.checkpoint import Checkpoint, save_checkpoint
 from gpt.completion import CompletionRequest
 from gpt.config import GPTConfig
 from gpt.errors import (
     BackendClosedError,
-    BackendError,
     CheckpointError,
+    ConfigError,
     QueueFullError,
     RequestError,
     UnknownCharacterError,
@@ -145,6 +145,8 @@ def test_a_drawn_seed_is_reported_and_repeats(backend):
 def test_refusals_come_at_once_and_before_the_first_chunk(backend):
     with pytest.raises(RequestError, match="which has no tokens"):
         backend.stream(request(prompt="zz"))
+    with pytest.raises(RequestError, match="half a character"):
+        backend.stream(request(prompt="a\ud800"))
     characters = LocalBackend(make_checkpoint(CharacterTokenizer.train("ab a")))
     with pytest.raises(UnknownCharacterError, match="z"):
         characters.stream(request(prompt="abz"))
@@ -230,9 +232,6 @@ def test_a_checkpoint_folder_is_served_under_its_name(tmp_path):
         LocalBackend.from_checkpoint(tmp_path / "none")
 
 
-def test_a_device_that_is_not_there_is_refused_in_words():
-    assert resolve_device("cpu").type == "cpu"
-    with pytest.raises(BackendError, match=r"device is 'abacus'; choose auto, cpu, cuda or cuda:N"):
-        resolve_device("abacus")
-    with pytest.raises(BackendError, match=r"device is 'cuda:99', but torch finds \d+ GPUs here; choose cpu or auto"):
-        resolve_device("cuda:99")
+def test_a_device_that_is_not_there_is_refused_in_words(tmp_path):
+    with pytest.raises(ConfigError, match="device is 'abacus'; choose auto, cpu, cuda or cuda:N"):
+        LocalBackend.from_checkpoint(tmp_path, device="abacus")

@@ -85,13 +85,12 @@ def test_the_old_one_is_closed_also_when_its_streams_end_early(end):
 
 
 def test_a_refused_request_does_not_count_as_open():
-    old = Backend("a")
+    class Full(Backend):
+        def stream(self, request):
+            raise QueueFullError("full")
+
+    old = Full("a")
     live = SwappableBackend(old)
-
-    def refuse(request):
-        raise QueueFullError("full")
-
-    old.stream = refuse
     with pytest.raises(QueueFullError):
         live.stream(REQUEST)
     live.swap(Backend("b"))
