@@ -6,7 +6,7 @@ import itertools
 import random
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 
 from gpt.completion import Alternative, BackendInfo, CompletionChunk, CompletionRequest, TokenLogprob
 from gpt.errors import BackendClosedError, GPTError, UnknownCharacterError
@@ -20,7 +20,7 @@ UNKNOWN = "\N{SNOWMAN}"
 
 
 class FakeBackend:
-    """Streams WORDS, starting at a place that the seed chooses.
+    """Streams its words over and over, starting at a place that the seed chooses.
 
     Attributes:
         active: streams open now.
@@ -29,8 +29,11 @@ class FakeBackend:
         fail_after: number of tokens after which the backend counts as closed, once.
     """
 
-    def __init__(self, name: str = "fake", *, delay_s: float = 0.0, nats: float | None = 1.447) -> None:
+    def __init__(
+        self, name: str = "fake", *, delay_s: float = 0.0, nats: float | None = 1.447, words: Sequence[str] = WORDS
+    ) -> None:
         self.name = name
+        self.words = words
         self.delay_s = delay_s
         self.nats = nats
         self.active = 0
@@ -57,7 +60,7 @@ class FakeBackend:
 
     def _chunks(self, request: CompletionRequest) -> Generator[CompletionChunk, None, None]:
         seed = random.randrange(2**31) if request.seed is None else request.seed
-        words = itertools.islice(itertools.cycle(WORDS), seed % 7, None)
+        words = itertools.islice(itertools.cycle(self.words), seed % 7, None)
         for number, word in enumerate(words, 1):
             time.sleep(self.delay_s)
             if self.closed:
@@ -73,6 +76,10 @@ class FakeBackend:
             yield CompletionChunk(text, (number,), (_logprob(number, word),), reason, seed, len(request.prompt.split()))
             if last:
                 return
+
+    def text(self, seed: int, tokens: int) -> str:
+        """What a request with this seed and length gets."""
+        return "".join(itertools.islice(itertools.cycle(self.words), seed % 7, seed % 7 + tokens))
 
     def info(self) -> BackendInfo:
         """What this backend is."""

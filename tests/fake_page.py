@@ -26,6 +26,7 @@ from tests.fake_backend import FakeBackend
 
 CHARACTERS = "".join(chr(code) for code in range(32, 127)) + "\n"
 BROKEN = "broken"
+LOADING_S = 0.3
 
 
 class Live:
@@ -70,8 +71,8 @@ def save_random_checkpoint(folder: Path, *, embed_dim: int = 16, nats: float | N
     return folder
 
 
-def make_catalogue(root: Path, backend: FakeBackend) -> Catalogue:
-    """Three checkpoints, "laptop" live in `backend`; others are served by fakes, and "broken" cannot be loaded."""
+def make_catalogue(root: Path, fakes: dict[str, FakeBackend]) -> Catalogue:
+    """Three checkpoints, "laptop" live. `fakes` holds the backends by checkpoint; "broken" cannot be loaded."""
     live = save_random_checkpoint(root / "laptop", nats=1.447, steps=2600)
     save_random_checkpoint(root / "shakespeare", nats=1.596, steps=9000, embed_dim=32)
     save_random_checkpoint(root / BROKEN)
@@ -79,16 +80,16 @@ def make_catalogue(root: Path, backend: FakeBackend) -> Catalogue:
     def load(folder: Path) -> CompletionBackend:
         if folder.name == BROKEN:
             raise CheckpointError(f"{folder.name}/model.safetensors is damaged; copy it again")
-        time.sleep(0.3)
-        return FakeBackend(folder.name, nats=1.596, delay_s=backend.delay_s)
+        time.sleep(LOADING_S)
+        return fakes[folder.name]
 
-    return Catalogue(Live(backend), root, live, load)
+    return Catalogue(Live(fakes["laptop"]), root, live, load)
 
 
 @contextlib.contextmanager
 def served(application: FastAPI) -> Iterator[str]:
     """Serve the application in a thread; its address."""
-    server = uvicorn.Server(uvicorn.Config(application, port=0, log_level="error", timeout_graceful_shutdown=1))
+    server = uvicorn.Server(uvicorn.Config(application, port=0, log_level="critical", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, name="server", daemon=True)
     thread.start()
     try:
@@ -101,9 +102,3 @@ def served(application: FastAPI) -> Iterator[str]:
         server.should_exit = True
         thread.join(timeout=10)
 
-
-@contextlib.contextmanager
-def fake_page(root: Path, backend: FakeBackend) -> Iterator[str]:
-    """The page over `backend`, its checkpoints in `root`; its address."""
-    with served(create_app(make_catalogue(root, backend))) as address:
-        yield address

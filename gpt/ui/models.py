@@ -12,7 +12,7 @@ import gradio as gr
 from gpt.checkpoint_info import CheckpointInfo
 from gpt.errors import GPTError
 from gpt.ui.catalogue import Catalogue
-from gpt.ui.figures import PROTOCOLS, count, nats, size
+from gpt.ui.figures import PROTOCOLS, nats, size
 from gpt.ui.header import Header
 
 logger = logging.getLogger(__name__)
@@ -77,11 +77,10 @@ class Models:
 
 
 def cards(entries: dict[str, CheckpointInfo], live: str, loading: str | None = None) -> str:
-    """The checkpoints as HTML, the live one first."""
+    """The checkpoints as HTML."""
     if not entries:
         return '<p class="hint">No checkpoint is in the folder yet. Train one with <code>python -m train</code>.</p>'
-    names = sorted(entries, key=lambda name: name != live)
-    return f'<div class="cards">{"".join(_card(name, entries[name], live, loading) for name in names)}</div>'
+    return f'<div class="cards">{"".join(_card(name, info, live, loading) for name, info in entries.items())}</div>'
 
 
 def _card(name: str, info: CheckpointInfo, live: str, loading: str | None) -> str:
@@ -111,8 +110,7 @@ def _card(name: str, info: CheckpointInfo, live: str, loading: str | None) -> st
     else:
         disabled = " disabled" if loading else ""
         action = f'<button type="button" data-name="{escape(name)}"{disabled}>Use</button>'
-    title = f'<h3>{escape(name)}</h3><span class="kind">{count(info.parameters)}</span>'
     return (
         f'<article class="card{" live" if name == live else ""}">'
-        f"<header><div>{title}</div>{action}</header>{headline}<dl>{details}</dl></article>"
+        f"<header><h3>{escape(name)}</h3>{action}</header>{headline}<dl>{details}</dl></article>"
     )

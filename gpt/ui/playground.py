@@ -32,7 +32,7 @@ class Playground:
             EXAMPLES[0],
             label="Prompt",
             placeholder="Begin a text; the model goes on with it",
-            lines=3,
+            lines=2,
             max_lines=12,
             elem_id="prompt",
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -40,13 +40,13 @@ class Setting:
 
 
 SETTINGS = (
-    Setting("temperature", "Temperature", "How daring: 0 always takes the most likely token", 0, 2, 0.05),
-    Setting("top_k", "Top-k", "Draw from the k most likely tokens only; 0 is off", 0, 200, 1),
-    Setting("top_p", "Top-p", "Draw from the likeliest tokens that add up to p; 1 is off", 0.01, 1, 0.01),
-    Setting("min_p", "Min-p", "Drop tokens below this share of the likeliest one's chance; 0 is off", 0, 1, 0.01),
-    Setting("repetition_penalty", "Repetition penalty", "Makes tokens already used less likely; 1 is off", 1, 2, 0.01),
+    Setting("temperature", "Temperature", "Higher is more daring; 0 never is", 0, 2, 0.05),
+    Setting("top_k", "Top-k", "Only the k likeliest tokens; 0 is off", 0, 200, 1),
+    Setting("top_p", "Top-p", "Only the likeliest share p; 1 is off", 0.01, 1, 0.01),
+    Setting("min_p", "Min-p", "Only p times the top chance; 0 is off", 0, 1, 0.01),
+    Setting("repetition_penalty", "Repetition penalty", "Above 1 avoids repeating; 1 is off", 1, 2, 0.01),
     Setting("max_new_tokens", "Length", "Tokens to write at most", 1, 1000, 1),
-    Setting("seed", "Seed", "The same seed repeats the text; -1 draws a new one each time", -1, 2**53 - 1, 1),
+    Setting("seed", "Seed", "The same one repeats a text; -1 draws one", -1, 2**53 - 1, 1),
 )
 NAMES = tuple(setting.name for setting in SETTINGS)
 
@@ -60,7 +60,7 @@ class SettingsPanel:
         self._remembered = gr.BrowserState(None, storage_key=STORAGE_KEY, secret=STORAGE_SECRET)
 
     def wire(self, demo: gr.Blocks) -> None:
-        """Remember every change, restore on load, and reset; all in the browser but the check on what it remembered."""
+        """Remember every change, restore on load, and reset: all in the browser, without a word to the server."""
         gr.on(
             [control.change for control in self.controls],  # type: ignore[attr-defined]
             fn=None,
@@ -69,14 +69,7 @@ class SettingsPanel:
             outputs=self._remembered,
             show_progress="hidden",
         )
-        demo.load(
-            restore,
-            self._remembered,
-            self.controls,
-            queue=False,
-            show_progress="hidden",
-            api_visibility="private",
-        )
+        demo.load(fn=None, js=_restore(), inputs=self._remembered, outputs=self.controls, show_progress="hidden")
         defaults = json.dumps([setting.default for setting in SETTINGS])
         self._reset.click(fn=None, js=f"() => {defaults}", outputs=self.controls, show_progress="hidden")
 
@@ -89,12 +82,6 @@ class SettingsPanel:
             show_progress="hidden",
             api_visibility="private",
         )
-
-
-def restore(remembered: Any) -> list[float]:
-    """The remembered value of every setting, or its default where that is missing, no number, or out of range."""
-    values = remembered if isinstance(remembered, Mapping) else {}
-    return [_restored(setting, values.get(setting.name)) for setting in SETTINGS]
 
 
 def request_fields(values: Sequence[Any]) -> dict[str, Any]:
@@ -119,9 +106,11 @@ def _shown_seed(event: gr.EventData) -> int:
     return int(event._data["seed"])
 
 
-def _restored(setting: Setting, value: Any) -> float:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return value if number and setting.minimum <= value <= setting.maximum else setting.default
+def _restore() -> str:
+    """Script: what is remembered of every setting, or its default where that is missing, no number, or out of range."""
+    ranges = json.dumps([[setting.name, setting.default, setting.minimum, setting.maximum] for setting in SETTINGS])
+    known = 'typeof remembered?.[name] === "number" && remembered[name] >= minimum && remembered[name] <= maximum'
+    return f"(remembered) => {ranges}.map(([name, given, minimum, maximum]) => {known} ? remembered[name] : given)"
 
 
 def _control(setting: Setting) -> gr.components.Component:

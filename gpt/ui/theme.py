@@ -33,6 +33,7 @@ def theme() -> gr.themes.Base:
         block_radius="12px",
         input_background_fill="white",
         input_background_fill_dark="*neutral_950",
+        input_border_width="1px",
         input_border_color="*neutral_300",
         input_border_color_dark="*neutral_700",
         input_border_color_focus="*primary_500",

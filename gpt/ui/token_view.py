@@ -8,7 +8,6 @@ import gradio as gr
 
 TEMPLATE = """
 <div class="tv">
-  <div class="tv-text" role="group" tabindex="-1" aria-label="{{name}}" data-empty="{{empty}}"></div>
   <div class="tv-bar">
     <span class="tv-stats"></span>
     <span class="tv-legend" title="The tint of a token shows how probable the model found it">
@@ -16,6 +15,7 @@ TEMPLATE = """
     </span>
     <button type="button" class="tv-copy">Copy text</button>
   </div>
+  <div class="tv-text" role="group" tabindex="-1" aria-label="{{name}}" data-empty="{{empty}}"></div>
   <div class="tv-pop" role="dialog" aria-label="Alternatives" hidden></div>
   <span class="tv-status" role="status"></span>
 </div>
