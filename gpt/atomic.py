@@ -1,4 +1,4 @@
-"""Folders that are complete or absent: written beside, flushed, renamed.
+"""Folders and files that are complete or absent: written beside, flushed, renamed.
 
 A folder cannot be renamed onto another one, so replacing takes two renames: the old folder steps aside as
 `<folder>.previous`, and the new one takes its place. A crash between the two leaves no folder of that name, and
@@ -27,7 +27,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     heal(folder)
-    partial = folder.with_name(f".{folder.name}.partial")
+    partial = partial_of(folder)
     if partial.exists():  # left by a process that was killed
         shutil.rmtree(partial)
     try:
@@ -40,6 +40,28 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write `text` in UTF-8 to `path`, which holds the old text or all of the new one at every moment.
+
+    Raises:
+        OSError: it cannot be written; the old file is then as it was.
+    """
+    partial = partial_of(path)
+    try:
+        partial.write_text(text, encoding="utf-8")
+        _flush(partial)
+        os.replace(partial, path)
+    except BaseException:
+        with contextlib.suppress(OSError):  # the folder itself may not be there
+            partial.unlink()
+        raise
+
+
+def partial_of(path: Path) -> Path:
+    """Where a file or folder is written before it takes its place; a process that was killed may leave it behind."""
+    return path.with_name(f".{path.name}.partial")
 
 
 def heal(folder: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gpt.atomic import atomic_folder, heal
+from gpt.atomic import atomic_folder, heal, write_file
 
 
 def write(folder: Path, text: str) -> None:
@@ -123,3 +123,30 @@ def test_exchange_wins_over_a_reader_that_heals_in_between(tmp_path: Path, monke
     assert read(folder) == "new"
     assert len(calls) == 2
     assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_write_file_replaces_the_old_text_whole(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_file(path, "a longer old text\n")
+    write_file(path, "néw\n")
+    assert path.read_bytes() == "néw\n".encode()
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_write_file_keeps_the_old_text_when_writing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    write_file(path, "old")
+
+    def fail(*paths: Any) -> None:
+        raise OSError("full")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="full"):
+        write_file(path, "new")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_write_file_into_a_missing_folder_fails_plainly(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        write_file(tmp_path / "missing" / "file", "text")
