@@ -55,25 +55,31 @@ class BPETokenizer:
         self.vocab_dim = len(vocabulary)
 
     @classmethod
-    def train(cls, text: str, vocab_dim: int) -> BPETokenizer:
+    def train(cls, text: str, vocab_dim: int, alphabet: str = "") -> BPETokenizer:
         """Learn a vocabulary of `vocab_dim` tokens from `text`: its characters, sorted, then the commonest merges.
 
-        The same text gives the same tokenizer. A pair must occur twice to be merged.
+        The same text gives the same tokenizer. A pair must occur twice to be merged. The characters of `alphabet`
+        get tokens too, though nothing else is learnt from it.
 
         Raises:
             TokenizerError: vocab_dim is under the number of distinct characters, or over what the text can fill.
         """
         import tokenizers
 
-        if vocab_dim < (characters := len(set(text))):
+        characters = sorted(set(text) | set(alphabet))
+        if vocab_dim < len(characters):
             raise TokenizerError(
-                f"vocab_dim is {vocab_dim}, but the text has {characters} distinct characters, each of which needs a "
-                f"token; give at least {characters}"
+                f"vocab_dim is {vocab_dim}, but the text has {len(characters)} distinct characters, each of which "
+                f"needs a token; give at least {len(characters)}"
             )
         tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
         tokenizer.pre_tokenizer = _splitter(SPLIT_PATTERN)
         trainer = tokenizers.trainers.BpeTrainer(
-            vocab_size=vocab_dim, min_frequency=2, show_progress=False, special_tokens=[]
+            vocab_size=vocab_dim,
+            min_frequency=2,
+            show_progress=False,
+            special_tokens=[],
+            initial_alphabet=characters,
         )
         tokenizer.train_from_iterator([text], trainer)
         model = json.loads(tokenizer.to_str())["model"]

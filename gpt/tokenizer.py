@@ -70,6 +70,7 @@ def build_tokenizer(
     text: str,
     vocab_dim: int | None = None,
     *,
+    alphabet: str = "",
     checkpoints_root: Path,
     tiktoken_cache: Path | str | None = None,
 ) -> Tokenizer:
@@ -79,6 +80,8 @@ def build_tokenizer(
         kind: one of KINDS.
         text: the training part of the corpus.
         vocab_dim: number of tokens; a trained BPE needs it, the other kinds have their own and refuse another.
+        alphabet: a text whose characters are known besides: the whole corpus, so that its validation part can be
+            encoded, although nothing else is learnt from that part.
         checkpoints_root: where GPT-2's vocabulary is looked for first.
         tiktoken_cache: where it is looked for next, as in `GPT2Tokenizer.fetch`.
 
@@ -88,12 +91,12 @@ def build_tokenizer(
     if kind == "bpe":
         if vocab_dim is None:
             raise TokenizerError("vocab_dim is not given; the bpe tokenizer needs the number of tokens, such as 1024")
-        return BPETokenizer.train(text, vocab_dim)
+        return BPETokenizer.train(text, vocab_dim, alphabet)
     tokenizer: Tokenizer
     if kind == "gpt2":
         tokenizer = GPT2Tokenizer.fetch(checkpoints_root, tiktoken_cache)
     elif kind == "character":
-        tokenizer = CharacterTokenizer.train(text)
+        tokenizer = CharacterTokenizer.train(text + alphabet)
     else:
         raise TokenizerError(f"the tokenizer's kind is {kind!r}; choose one of {', '.join(KINDS)}")
     if vocab_dim not in (None, tokenizer.vocab_dim):

@@ -207,6 +207,21 @@ def test_bpe_refuses_a_vocab_dim_that_does_not_fit_the_text() -> None:
         BPETokenizer.train("abcabc", 500)
 
 
+def test_alphabet_is_known_and_teaches_nothing_else(tmp_path: Path) -> None:
+    text, alphabet = "the cat and the hat " * 20, "éêé 日日日日"
+    plain = BPETokenizer.train(text, 14)
+    wider = BPETokenizer.train(text, 17, alphabet)
+    assert wider.decode(wider.encode("the é 日")) == "the é 日"
+    assert len(wider.encode("日日日日")) == 4
+    pieces = [plain.decode([token_id]) for token_id in range(14)]
+    assert sorted([wider.decode([token_id]) for token_id in range(17)]) == sorted([*pieces, "é", "ê", "日"])
+    for kind, vocab_dim in (("bpe", 17), ("character", None)):
+        built = build_tokenizer(kind, text, vocab_dim, alphabet=alphabet, checkpoints_root=tmp_path)
+        assert built.decode(built.encode("日é")) == "日é"
+    with pytest.raises(TokenizerError, match="give at least 11"):
+        BPETokenizer.train(text, 10, alphabet)
+
+
 def test_build_refuses_what_does_not_go_together(tmp_path: Path) -> None:
     with pytest.raises(TokenizerError, match="kind is 'words'; choose one of gpt2, character, bpe"):
         build_tokenizer("words", "abc", checkpoints_root=tmp_path)
