@@ -61,7 +61,8 @@ class MultiheadAttention(nn.Module):
         super().__init__()
         if embed_dim < 1 or num_heads < 1 or embed_dim % num_heads:
             raise ConfigError(
-                f"embed_dim is {embed_dim} and num_heads is {num_heads}; embed_dim must be a positive multiple of num_heads"
+                f"embed_dim is {embed_dim} and num_heads is {num_heads}; "
+                "embed_dim must be a positive multiple of num_heads"
             )
         if not 0 <= dropout < 1:
             raise ConfigError(f"dropout is {dropout}; give a probability from 0 up to, not including, 1")
@@ -146,9 +147,8 @@ class MultiheadAttention(nn.Module):
             key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
         elif not self.batch_first:
             query, key, value = query.transpose(0, 1), key.transpose(0, 1), value.transpose(0, 1)
-        if kv_cache is not None:
-            if key_padding_mask is not None or attn_mask is not None or not is_causal:
-                raise ConfigError("kv_cache was given with a mask or without is_causal; a cache goes with is_causal alone")
+        if kv_cache is not None and (key_padding_mask is not None or attn_mask is not None or not is_causal):
+            raise ConfigError("kv_cache was given with a mask or without is_causal; a cache goes with is_causal alone")
         if self.rotary and not same:
             raise ConfigError("rotary positions are for self-attention; pass the same tensor as query, key and value")
 
@@ -191,7 +191,9 @@ class MultiheadAttention(nn.Module):
         """
         if q.is_cuda:
             return True
-        return dropout == 0 and not (torch.is_grad_enabled() and q.requires_grad and q.dtype in (torch.bfloat16, torch.float16))
+        return dropout == 0 and not (
+            torch.is_grad_enabled() and q.requires_grad and q.dtype in (torch.bfloat16, torch.float16)
+        )
 
     def _project_packed(self, x: Tensor, kv_cache: LayerCache | None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of self-attention from one product; each (B, H, S, D)."""
@@ -239,7 +241,7 @@ class MultiheadAttention(nn.Module):
     def _merge_masks(
         self, key_padding_mask: Tensor | None, attn_mask: Tensor | None, q: Tensor, num_keys: int
     ) -> tuple[Tensor | None, Tensor | None]:
-        """The two masks as one bool mask (True blocks) and one float mask (added), each broadcastable to (B, H, S, T)."""
+        """The masks as one bool mask (True blocks) and one float mask (added), each broadcastable to (B, H, S, T)."""
         batch, heads, num_queries, _ = q.shape
         blocked: Tensor | None = None
         added: Tensor | None = None
@@ -263,7 +265,9 @@ class MultiheadAttention(nn.Module):
             elif mask.is_floating_point():
                 added = mask if added is None else added + mask
             else:
-                raise ConfigError(f"{name} has dtype {mask.dtype}; it must be bool (True blocks) or floating point (added)")
+                raise ConfigError(
+                    f"{name} has dtype {mask.dtype}; it must be bool (True blocks) or floating point (added)"
+                )
         if added is not None:
             # A float mask blocks with -inf; telling so apart keeps a wholly blocked query at zeros.
             infinite = added.isneginf()

@@ -71,7 +71,9 @@ class GPT(nn.Module):
             )
             for _ in range(config.num_layers)
         )
-        self.norm = nn.LayerNorm(config.embed_dim, config.layer_norm_eps, bias=config.norm_bias, device=device, dtype=dtype)
+        self.norm = nn.LayerNorm(
+            config.embed_dim, config.layer_norm_eps, bias=config.norm_bias, device=device, dtype=dtype
+        )
         self.head = nn.Linear(config.embed_dim, config.vocab_dim, bias=config.head_bias, device=device, dtype=dtype)
         if config.tie_head:
             self.head.weight = self.token_embedding.weight
