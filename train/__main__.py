@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import math
 import os
 import shlex
-import signal
 import sys
-import types
 import typing
 from pathlib import Path
 
-from gpt.errors import GPTError, TrainingError
+from gpt.errors import ConfigError, GPTError, TrainingError
 from train.config import TrainConfig
+from train.folder import read_run_config
 from train.presets import PRESETS
+from train.stop import StopRequest
+
+if typing.TYPE_CHECKING:
+    from train.run import Run
 
 ROOT = Path(__file__).resolve().parent.parent
+DEFAULT_PRESET = "laptop"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -37,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--preset", choices=sorted(PRESETS), default="laptop", help="the settings to begin with (default: laptop)"
+        "--preset", choices=sorted(PRESETS), help=f"the settings to begin with (default: {DEFAULT_PRESET})"
     )
     parser.add_argument("--out", type=Path, help="run folder (default: checkpoints/PRESET-run)")
     parser.add_argument(
@@ -68,51 +73,57 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Train as the arguments say; give the exit code: 0, 1 after a failure in words, 130 after Ctrl-C."""
+    """Train as the arguments say; give the exit code.
+
+    Returns:
+        0; 1 after a failure and 2 after a wrong argument, in words on standard error; 130 after Ctrl-C or SIGTERM.
+    """
     parser = build_parser()
     arguments = parser.parse_args(argv)
     command = shlex.join(["python", "-m", "train", *(sys.argv[1:] if argv is None else argv)])
     # Waiting threads that spin instead of sleeping make small models' steps a third faster; read when torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "ACTIVE")
+    out: Path = arguments.out or ROOT / "checkpoints" / f"{arguments.preset or DEFAULT_PRESET}-run"
     try:
-        overrides = {
-            item.name: value
-            for item in dataclasses.fields(TrainConfig)
-            if item.name != "preset" and (value := getattr(arguments, item.name)) is not None
-        }
-        out: Path = arguments.out or ROOT / "checkpoints" / f"{arguments.preset}-run"
-        config = _settings(arguments, out, overrides)
+        return _train(arguments, _settings(arguments, out), out, command)
+    except ConfigError as error:
+        code, message = 2, str(error)
     except GPTError as error:
-        parser.exit(2, f"python -m train: error: {error}\n")
-    try:
-        return _train(arguments, config, out, command)
-    except GPTError as error:
-        print(f"python -m train: error: {error}", file=sys.stderr)
-        return 1
-
-
-def _settings(arguments: argparse.Namespace, out: Path, overrides: dict[str, typing.Any]) -> TrainConfig:
-    """A preset's settings with the overrides, or a resumed run's own."""
-    if not arguments.resume:
-        return dataclasses.replace(PRESETS[arguments.preset].config, **overrides)
-    path = out / "config.json"
-    try:
-        config = TrainConfig.from_json(path.read_text(encoding="utf-8"))
+        code, message = 1, str(error)
     except OSError as error:
-        raise TrainingError(
-            f"there is no run to resume in {out} ({error.strerror or error}); name its folder with --out"
-        ) from error
-    if refused := sorted(set(overrides) - {"max_steps", "patience"}):
-        raise TrainingError(
+        code, message = 1, f"{error.filename or 'a file'} cannot be read or written ({error.strerror or error})"
+    except KeyboardInterrupt:
+        print(f"ended at once; --resume --out {out} goes on from what was saved before", file=sys.stderr)
+        return 130
+    print(f"python -m train: error: {message}", file=sys.stderr)
+    return code
+
+
+def _settings(arguments: argparse.Namespace, out: Path) -> TrainConfig:
+    """A preset's settings with the overrides, or a resumed run's own."""
+    overrides = {
+        item.name: value
+        for item in dataclasses.fields(TrainConfig)
+        if item.name != "preset" and (value := getattr(arguments, item.name)) is not None
+    }
+    if arguments.threads is not None and arguments.threads < 1:
+        raise ConfigError(f"threads is {arguments.threads}; give a number at least 1")
+    if not arguments.resume:
+        return dataclasses.replace(PRESETS[arguments.preset or DEFAULT_PRESET].config, **overrides)
+    config = read_run_config(out)
+    refused = sorted(set(overrides) - {"max_steps", "patience"})
+    if arguments.preset not in (None, config.preset):
+        refused.insert(0, "preset")
+    if refused:
+        raise ConfigError(
             f"{', '.join('--' + name.replace('_', '-') for name in refused)} cannot change in a resumed run; "
-            "only --max-steps and --patience can: leave the others out, or start anew in another folder"
+            "only --max-steps and --patience can: leave the others out, or begin anew in another folder"
         )
     return dataclasses.replace(config, **overrides)
 
 
 def _train(arguments: argparse.Namespace, config: TrainConfig, out: Path, command: str) -> int:
     import torch
-    from tqdm import tqdm
 
     from gpt.device import choose_device
     from train.distributed import ProcessGroup
@@ -123,86 +134,70 @@ def _train(arguments: argparse.Namespace, config: TrainConfig, out: Path, comman
     processes = ProcessGroup(os.environ, "nccl" if device.type == "cuda" else "gloo")
     try:
         if device.type == "cuda" and processes.world_size > 1:
-            device = torch.device("cuda", processes.local_rank)
+            device = choose_device(f"cuda:{processes.local_rank}")
             torch.cuda.set_device(device)
-        threads = arguments.threads or (read_state(out)[0].threads if arguments.resume and has_state(out) else 0)
-        if threads:
+        resumes = arguments.resume and has_state(out)
+        if threads := arguments.threads or (read_state(out).threads if resumes else 0):
             torch.set_num_threads(threads)
-        resume = arguments.resume and has_state(out)
-        if arguments.resume and not resume and processes.is_main:
+        if arguments.resume and not resumes and processes.is_main:
             print("python -m train: no state was saved yet; the run begins anew", file=sys.stderr)
-            for name in ("config.json", "metrics.jsonl", "train.log"):
-                (out / name).unlink(missing_ok=True)
-        processes.barrier()
-        run = Run(
-            config,
-            out,
-            resume=resume,
-            data_root=ROOT / "data",
-            checkpoints_root=ROOT / "checkpoints",
-            tiktoken_cache=os.environ.get("TIKTOKEN_CACHE_DIR"),
-            device=device,
-            processes=processes,
-            command=command,
-        )
-        stop = _StopRequest()
-        bar = tqdm(
-            total=config.max_steps,
-            initial=run.trainer.state.step,
-            unit="step",
-            disable=not processes.is_main,
-            dynamic_ncols=True,
-            mininterval=0.1 if sys.stderr.isatty() else 15,
-        )
-
-        def on_step(step: int, loss: float) -> None:
-            if not math.isnan(loss):
-                speed = (bar.format_dict["rate"] or 0) * run.trainer.tokens_per_step
-                bar.set_postfix_str(f"loss {loss:.3f}, {speed:,.0f} tokens/s", refresh=False)
-            bar.update()
-
-        with bar, stop.listening():
-            outcome = run.execute(
-                on_step=on_step, show=lambda text: bar.write(text, file=sys.stderr), should_stop=lambda: stop.asked
+        with contextlib.closing(
+            Run(
+                config,
+                out,
+                resume=arguments.resume,
+                data_root=ROOT / "data",
+                checkpoints_root=ROOT / "checkpoints",
+                tiktoken_cache=os.environ.get("TIKTOKEN_CACHE_DIR"),
+                device=device,
+                processes=processes,
+                command=command,
             )
-        if outcome == "stopped":
-            if processes.is_main:
-                print(
-                    f"stopped at step {run.trainer.state.step} and saved; "
-                    f"go on with: python -m train --resume --out {out}",
-                    file=sys.stderr,
-                )
-            return 130
-        return 0
+        ) as run:
+            outcome = _execute(run, processes.is_main)
+        if outcome == "stopped" and processes.is_main:
+            print(
+                f"stopped at step {run.trainer.state.step} and saved; "
+                f"go on with: {shlex.join(['python', '-m', 'train', '--resume', '--out', str(out)])}",
+                file=sys.stderr,
+            )
+        return 130 if outcome == "stopped" else 0
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error):
+            raise TrainingError(
+                f"the memory of {device} does not suffice: halve --batch-size ({config.batch_size} now) and double "
+                "--accumulation-steps, which learns the same, or choose a smaller model"
+            ) from error
+        raise
     finally:
         processes.close()
 
 
-class _StopRequest:
-    """Whether Ctrl-C or SIGTERM asked for a stop; a second Ctrl-C ends at once."""
+def _execute(run: Run, is_main: bool) -> str:
+    """Train under a progress bar, and listen to Ctrl-C; gives how it ended."""
+    from tqdm import tqdm
 
-    def __init__(self) -> None:
-        self.asked = False
+    stop = StopRequest(tells=is_main)
+    bar = tqdm(
+        total=run.config.max_steps,
+        initial=run.trainer.state.step,
+        unit="step",
+        disable=not is_main,
+        dynamic_ncols=True,
+        mininterval=0.1 if sys.stderr.isatty() else 15,
+    )
 
-    def listening(self) -> typing.ContextManager[None]:
-        import contextlib
+    def on_step(step: int, loss: float) -> None:
+        if not math.isnan(loss):
+            shown = bar.format_dict
+            speed = (step - shown["initial"]) * run.trainer.tokens_per_step / (shown["elapsed"] or math.inf)
+            bar.set_postfix_str(f"loss {loss:.3f}, {speed:,.0f} tokens/s", refresh=False)
+        bar.update()
 
-        @contextlib.contextmanager
-        def listen() -> typing.Iterator[None]:
-            before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
-            try:
-                yield
-            finally:
-                for number, handler in before.items():
-                    signal.signal(number, handler)
-
-        return listen()
-
-    def _ask(self, number: int, frame: types.FrameType | None) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-        print("\nstopping after this step, and saving; once more to end at once", file=sys.stderr)
+    with bar, stop.listening():
+        return run.execute(
+            on_step=on_step, show=lambda text: bar.write(text, file=sys.stderr), should_stop=lambda: stop.asked
+        )
 
 
 if __name__ == "__main__":

@@ -24,12 +24,15 @@ def model_card(
         settings: the run's.
         record: the run's, with its figures.
         num_parameters: the model's.
-        ladder: the n-grams' figures on the same validation text, from order 1 on.
+        ladder: the n-grams' figures on the same validation text, from order 1 on; empty if they were not counted.
         sample: text that the model wrote.
     """
     figures = record.nats_per_character
     rows = "\n".join(f"| {row['step']:.0f} | {row['train_loss']:.3f} | {row['val_loss']:.3f} |" for row in record.curve)
-    ngrams = ", ".join(f"{value:.3f}" for value in ladder)
+    ngrams = ""
+    if ladder:
+        values = ", ".join(f"{value:.3f}" for value in ladder)
+        ngrams = f"| n-grams of order 1 to {len(ladder)}, for comparison | {values} |\n"
     optimizer = f"AdamW {settings.learning_rate:g}"
     if settings.muon_learning_rate:
         optimizer += f", Muon {settings.muon_learning_rate:g} on the blocks' matrices"
@@ -44,8 +47,7 @@ the first {settings.train_fraction:.0%} of them for training) by
 |---|---|
 | block (windows of {config.sequence_dim} tokens, none overlapping) | **{figures["block"]:.4f}** |
 | sliding (stride of half a window) | **{figures["sliding"]:.4f}** |
-| n-grams of order 1 to {len(ladder)}, for comparison | {ngrams} |
-
+{ngrams}
 The figures are of the weights as they are stored here ({settings.checkpoint_dtype}), each token scored once, total nats
 divided by the characters of the raw text; `python -m train.evaluate` prints them again. The step was chosen by the loss
 on part of the same validation split, which flatters a little.

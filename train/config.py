@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import typing
 from dataclasses import dataclass, field
 from typing import Any
@@ -104,8 +105,8 @@ class TrainConfig:
                 raise ConfigError(f"{item.name} is {value!r}; give a value of type {kind.__name__}")
             if (choices := item.metadata["choices"]) and value not in choices:
                 raise ConfigError(f"{item.name} is {value!r}; choose one of {', '.join(choices)}")
-            if kind in (int, float) and not item.metadata["low"] <= value <= item.metadata["high"]:
-                low, high = item.metadata["low"], item.metadata["high"]
+            low, high = item.metadata["low"], item.metadata["high"]
+            if kind in (int, float) and not (low <= value <= high and math.isfinite(value)):
                 allowed = f"at least {low}" if high == float("inf") else f"from {low} to {high}"
                 raise ConfigError(f"{item.name} is {value}; give a number {allowed}")
         self.model_config(1)
@@ -129,8 +130,9 @@ class TrainConfig:
         try:
             fields = json.loads(text)
         except ValueError as error:
-            raise ConfigError(f"the run's config.json is not JSON ({error})") from error
-        known = {item.name for item in dataclasses.fields(cls)}
-        if not isinstance(fields, dict) or set(fields) - known:
-            raise ConfigError("the run's config.json is not one that this version of python -m train wrote")
+            raise ConfigError(f"the settings are not JSON ({error})") from error
+        if not isinstance(fields, dict):
+            raise ConfigError(f"the settings are {type(fields).__name__}; a JSON object is needed")
+        if unknown := sorted(set(fields) - {item.name for item in dataclasses.fields(cls)}):
+            raise ConfigError(f"the settings have the unknown {', '.join(unknown)}")
         return cls(**fields)

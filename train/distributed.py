@@ -6,7 +6,8 @@ processes take the same step from the same weights.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 import torch.distributed as dist
@@ -23,7 +24,8 @@ class ProcessGroup:
         backend: "nccl" on GPUs, "gloo" on CPUs.
 
     Raises:
-        TrainingError: the variables are incomplete, or the group cannot be formed.
+        TrainingError: the variables are incomplete, or the group cannot be formed. Every method raises it too, when
+            another process ended or cannot be reached.
     """
 
     def __init__(self, environment: Mapping[str, str], backend: str) -> None:
@@ -48,40 +50,71 @@ class ProcessGroup:
         """Whether this process is the one that writes and prints."""
         return self.rank == 0
 
-    def average(self, gradients: Sequence[Tensor], stop: bool) -> bool:
-        """Replace the gradients by their mean over all processes; give whether any process wants to stop.
+    def average(self, gradients: Sequence[Tensor], loss: Tensor, stop: bool) -> tuple[Tensor, bool]:
+        """Replace the gradients by their mean over all processes.
 
         Args:
             gradients: the same shapes in every process.
+            loss: (), this process's.
             stop: whether this process was asked to stop.
+
+        Returns:
+            the mean loss, (), and whether any process was asked to stop.
         """
         if self.world_size == 1:
-            return stop
-        # The wish to stop travels with the gradients, so that all processes leave in the same step.
-        flat = torch.cat([*(gradient.reshape(-1) for gradient in gradients), gradients[0].new_tensor([float(stop)])])
-        dist.all_reduce(flat)
+            return loss, stop
+        # Loss and stop travel with the gradients: all processes see the same ones, and leave in the same step.
+        own = gradients[0].new_tensor([float(stop)])
+        flat = torch.cat([*(gradient.reshape(-1) for gradient in gradients), loss.reshape(1).to(own.dtype), own])
+        with _in_words():
+            dist.all_reduce(flat)
         flat /= self.world_size
         position = 0
         for gradient in gradients:
             gradient.copy_(flat[position : position + gradient.numel()].view_as(gradient))
             position += gradient.numel()
-        return bool(flat[-1] > 0)
+        return flat[-2], bool(flat[-1] > 0)
 
     def broadcast(self, value: bool) -> bool:
         """The main process's value, in every process."""
         if self.world_size == 1:
             return value
-        device = f"cuda:{self.local_rank}" if dist.get_backend() == "nccl" else "cpu"
-        flag = torch.tensor([float(value)], device=device)
-        dist.broadcast(flag, 0)
+        flag = torch.tensor([float(value)], device=self._device)
+        with _in_words():
+            dist.broadcast(flag, 0)
         return bool(flag.item())
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        """Every process's tensor, stacked by rank, on the CPU: (world_size, *shape)."""
+        if self.world_size == 1:
+            return tensor[None]
+        tensors = [torch.empty_like(tensor, device=self._device) for _ in range(self.world_size)]
+        with _in_words():
+            dist.all_gather(tensors, tensor.to(self._device))
+        return torch.stack(tensors).cpu()
 
     def barrier(self) -> None:
         """Wait until every process is here."""
         if self.world_size > 1:
-            dist.barrier()
+            with _in_words():
+                dist.barrier()
 
     def close(self) -> None:
         """Leave the group."""
         if self.world_size > 1 and dist.is_initialized():
             dist.destroy_process_group()
+
+    @property
+    def _device(self) -> str:
+        """Where the backend takes its tensors."""
+        return f"cuda:{self.local_rank}" if dist.get_backend() == "nccl" else "cpu"
+
+
+@contextlib.contextmanager
+def _in_words() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise TrainingError(
+            f"another process of this run ended or cannot be reached; its own message says why ({error})"
+        ) from error

@@ -1,16 +1,8 @@
-"""Run: a training run and its folder, from the corpus to the finished checkpoint.
-
-config.json     the settings
-metrics.jsonl   an object a line: step, and tokens, train_loss, val_loss where known
-train.log       what happened, with times, and the samples
-state/          the last complete state, to resume from
-best/           the checkpoint of the best evaluation; at the end with its figures and its card
-"""
+"""Run: a training run, from the corpus to the finished checkpoint."""
 
 from __future__ import annotations
 
-import json
-import logging
+import math
 import platform
 import time
 from collections.abc import Callable
@@ -21,7 +13,8 @@ from pathlib import Path
 import torch
 
 from gpt.checkpoint import load_checkpoint, save_checkpoint
-from gpt.errors import TrainingError
+from gpt.checkpoint_info import read_record
+from gpt.errors import CheckpointError, TrainingError, UnknownCharacterError
 from gpt.model import GPT
 from gpt.record import TrainingRecord
 from gpt.tokenizer import Tokenizer, build_tokenizer
@@ -29,13 +22,19 @@ from train.card import model_card
 from train.config import TrainConfig
 from train.corpus import load_corpus
 from train.distributed import ProcessGroup
+from train.folder import BEST_FOLDER, RunFolder, check_unused, read_run_config
 from train.metrics import validation_tokens, window_nats
 from train.ngram import ngram_ladder
 from train.sample import sample
-from train.state import read_state
+from train.state import has_state, read_state, read_tokenizer
 from train.trainer import Evaluation, Trainer
 
-CONFIG_FILE, METRICS_FILE, LOG_FILE, BEST_FOLDER = "config.json", "metrics.jsonl", "train.log", "best"
+# Counting n-grams of a longer text takes gigabytes.
+LADDER_CHARACTERS = 5_000_000
+
+
+class _StopAsked(Exception):
+    """A stop was asked for while the finished run was scored."""
 
 
 class Run:
@@ -44,7 +43,7 @@ class Run:
     Args:
         config: its settings.
         out: its folder.
-        resume: go on from the folder's state, instead of beginning in an empty folder.
+        resume: go on from the folder's state, or anew if it was killed before the first; else begin in a new folder.
         data_root: the folder of the named corpora.
         checkpoints_root: where GPT-2's vocabulary is looked for first.
         tiktoken_cache: where it is looked for next; see GPT2Tokenizer.fetch.
@@ -52,8 +51,12 @@ class Run:
         processes: those that train together.
         command: the command line, for the record.
 
+    Attributes:
+        resumed: whether it goes on from a saved state.
+        trainer: what trains.
+
     Raises:
-        TrainingError: the folder holds a run already, or none to resume.
+        TrainingError: the folder holds a run already, or one that cannot be resumed, or cannot be written.
         CorpusError, TokenizerError, ConfigError: as their parts say.
     """
 
@@ -74,22 +77,26 @@ class Run:
         self.out = out
         self._processes = processes
         self._command = command
-        if not resume and out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise TrainingError(f"{out} is not empty; go on with --resume, or choose another folder with --out")
+        self.resumed = resume and has_state(out)
+        if processes.is_main and not resume:
+            check_unused(out)
+        elif processes.is_main and not self.resumed:
+            _check_stateless(out)
         self._corpus = load_corpus(config.data, data_root, min_characters=100)
         self._train_text, self._validation_text = self._corpus.split(config.train_fraction)
         self.tokenizer: Tokenizer
-        if resume:
-            _, self.tokenizer = read_state(out)
+        if self.resumed:
+            self.tokenizer = read_tokenizer(out)
         else:
             self.tokenizer = build_tokenizer(
                 config.tokenizer,
-                # all of the text's characters, so that the validation part can be encoded
-                self._corpus.text if config.tokenizer == "character" else self._train_text,
+                self._train_text,
                 config.vocab_dim if config.tokenizer == "bpe" else None,
+                alphabet=self._corpus.text,
                 checkpoints_root=checkpoints_root,
                 tiktoken_cache=tiktoken_cache,
             )
+        self._prompt = self._known_prompt()
         torch.manual_seed(config.seed)
         model = GPT.from_config(config.model_config(self.tokenizer.vocab_dim)).to(device)
         torch.manual_seed(config.seed + processes.rank)  # the same weights everywhere, but dropout of its own
@@ -101,37 +108,44 @@ class Run:
                 f"{config.sequence_dim}; give a longer text, a smaller --sequence-dim or a smaller --train-fraction"
             )
         self.trainer = Trainer(config, model, self.tokenizer, train_tokens, self._validation_tokens, out, processes)
-        if resume:
-            self.trainer.resume()
-        if processes.is_main:
-            self._open_folder(resume)
+        if self.resumed:
+            self._resume(command)
+        else:
+            self.trainer.state.command, self.trainer.state.corpus_sha256 = command, self._corpus.sha256
+        # Only the main process writes, after the others looked at the folder: they meet in the first step.
+        self._folder = RunFolder(out, config, self.trainer.state.step) if processes.is_main else None
 
-    def _open_folder(self, resume: bool) -> None:
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-            (self.out / CONFIG_FILE).write_text(self.config.to_json(), encoding="utf-8")
-            self._drop_metrics_behind(self.trainer.state.step if resume else 0)
-            handler = logging.FileHandler(self.out / LOG_FILE, encoding="utf-8")
-        except OSError as error:
+    def _resume(self, command: str) -> None:
+        """Go on from the folder's state; the record then has every command that made the run."""
+        saved = read_state(self.out)
+        if saved.corpus_sha256 not in ("", self._corpus.sha256):
             raise TrainingError(
-                f"the run folder {self.out} cannot be written ({error.strerror or error}); choose another with --out"
-            ) from error
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-        self._log = logging.Logger(f"train.{self.out.name}")
-        self._log.addHandler(handler)
+                f"the corpus {self.config.data} is not the text that the run in {self.out} began with; "
+                "put that text back, or begin anew in another folder"
+            )
+        self.trainer.resume()
+        state = self.trainer.state
+        state.corpus_sha256 = self._corpus.sha256
+        if not state.command:
+            state.command = command
+        elif read_run_config(self.out) != self.config:
+            state.command += f" && {command}"
 
-    def _drop_metrics_behind(self, step: int) -> None:
-        """Forget the lines of steps that will be made again, and a line that a kill left half-written."""
-        path = self.out / METRICS_FILE
-        kept = []
-        if path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                try:
-                    if json.loads(line)["step"] <= step:
-                        kept.append(line + "\n")
-                except (ValueError, KeyError, TypeError):
-                    continue
-        path.write_text("".join(kept), encoding="utf-8")
+    def _known_prompt(self) -> str:
+        """The sample's prompt; a text without line breaks is continued from its first character instead."""
+        prompt = self.config.sample_prompt
+        try:
+            self.tokenizer.encode(prompt)
+        except UnknownCharacterError as error:
+            if prompt.strip():
+                raise UnknownCharacterError(f"--sample-prompt: {error}") from error
+            return self._train_text[0]
+        return prompt
+
+    def close(self) -> None:
+        """Let other processes train in the folder."""
+        if self._folder is not None:
+            self._folder.close()
 
     def execute(
         self, *, on_step: Callable[[int, float], None], show: Callable[[str], None], should_stop: Callable[[], bool]
@@ -141,7 +155,7 @@ class Run:
         Args:
             on_step: told each step and its loss, NaN where it was not looked at.
             show: given what a person should read: evaluations and samples.
-            should_stop: asked after each step.
+            should_stop: asked in every step.
 
         Returns:
             "finished", "early stop" or "stopped".
@@ -151,10 +165,10 @@ class Run:
 
         def step_made(step: int, loss: float) -> None:
             on_step(step, loss)
-            if loss == loss and self._processes.is_main:  # not NaN
+            if self._folder is not None and not math.isnan(loss):
                 done = (step - first) * self.trainer.tokens_per_step
                 speed = done / (time.perf_counter() - started)
-                self._append(
+                self._folder.add_metrics(
                     {
                         "step": step,
                         "tokens": self.trainer.state.tokens,
@@ -163,33 +177,30 @@ class Run:
                     }
                 )
 
-        if self._processes.is_main:
-            self._log.info("from step %d of %d: %s", first, self.config.max_steps, self._command)
+        if self._folder is not None:
+            self._folder.log(f"from step {first} of {self.config.max_steps}: {self._command}")
         outcome = self.trainer.run(on_step=step_made, on_evaluation=self._evaluated, should_stop=should_stop)
-        if self._processes.is_main:
-            if outcome != "stopped":
-                self._finish()
-            self._log.info("%s at step %d", outcome, self.trainer.state.step)
+        if self._folder is not None:
+            try:
+                if outcome != "stopped":
+                    self._finish(should_stop)
+            except _StopAsked:
+                outcome = "stopped"
+            self._folder.log(f"{outcome} at step {self.trainer.state.step}")
         self._processes.barrier()
         return outcome
 
-    def _append(self, line: dict[str, float]) -> None:
-        try:
-            with (self.out / METRICS_FILE).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-        except OSError as error:
-            raise TrainingError(
-                f"{self.out / METRICS_FILE} cannot be written ({error.strerror}); "
-                "free some space, then go on with --resume"
-            ) from error
-
     def _tell(self, text: str) -> None:
         self._show(text)
-        self._log.info(text)
+        assert self._folder is not None
+        self._folder.log(text)
 
     def _evaluated(self, evaluation: Evaluation) -> None:
         per_character = evaluation.val_loss * (len(self._validation_tokens) - 1) / len(self._validation_text)
-        self._append({"step": evaluation.step, "train_loss": evaluation.train_loss, "val_loss": evaluation.val_loss})
+        assert self._folder is not None
+        self._folder.add_metrics(
+            {"step": evaluation.step, "train_loss": evaluation.train_loss, "val_loss": evaluation.val_loss}
+        )
         self._tell(
             f"step {evaluation.step}: training loss {evaluation.train_loss:.4f}, "
             f"validation loss {evaluation.val_loss:.4f} nats per token "
@@ -201,10 +212,7 @@ class Run:
             self._save_best(self._record())
 
     def _sample(self, tokens: int) -> str:
-        prompt = self.config.sample_prompt
-        if not set(prompt) <= set(self._train_text):
-            prompt = self._train_text[0]
-        return sample(self.trainer.model, self.tokenizer, prompt, tokens, seed=self.config.seed)
+        return sample(self.trainer.model, self.tokenizer, self._prompt, tokens, seed=self.config.seed)
 
     def _save_best(self, record: TrainingRecord, card: str | None = None) -> None:
         dtype = getattr(torch, self.config.checkpoint_dtype)
@@ -214,7 +222,7 @@ class Run:
         state = self.trainer.state
         return TrainingRecord(
             preset=self.config.preset,
-            command=self._command,
+            command=state.command,
             corpus=self._corpus.name,
             corpus_sha256=self._corpus.sha256,
             corpus_characters=len(self._corpus.text),
@@ -229,18 +237,25 @@ class Run:
             best_step=state.best_step,
         )
 
-    def _finish(self) -> None:
+    def _finish(self, should_stop: Callable[[], bool]) -> None:
         """Score the best checkpoint as it is stored, and write it again with its figures and its card."""
+
+        def progress(done: int, count: int) -> None:
+            if should_stop():
+                raise _StopAsked
+
         best = load_checkpoint(self.out / BEST_FOLDER, next(self.trainer.model.parameters()).device)
         self.trainer.model.load_state_dict(best.model.state_dict())
         model = self.trainer.model.eval()
         context, characters = self.config.sequence_dim, len(self._validation_text)
         figures = {
-            name: round(window_nats(model, self._validation_tokens, stride) / characters, 4)
+            name: round(window_nats(model, self._validation_tokens, stride, progress=progress) / characters, 4)
             for name, stride in (("block", context), ("sliding", context // 2))
         }
         record = replace(self._record(), nats_per_character=figures)
-        ladder = ngram_ladder(self._train_text, self._validation_text)
+        ladder = []
+        if len(self._corpus.text) <= LADDER_CHARACTERS:
+            ladder = ngram_ladder(self._train_text, self._validation_text)
         card = model_card(
             self.out.name, model.config, self.config, record, model.num_parameters(), ladder, self._sample(300)
         )
@@ -248,7 +263,25 @@ class Run:
         self._tell(
             f"the best checkpoint, of step {record.best_step}, is in {self.out / BEST_FOLDER}: "
             f"block {figures['block']:.4f}, sliding {figures['sliding']:.4f} nats per character "
-            "on the whole validation split; n-grams of order 1 to 6: " + ", ".join(f"{value:.3f}" for value in ladder)
+            "on the whole validation split"
+            + (
+                f"; n-grams of order 1 to {len(ladder)}: {', '.join(f'{value:.3f}' for value in ladder)}"
+                if ladder
+                else ""
+            )
+        )
+
+
+def _check_stateless(out: Path) -> None:
+    """Raise TrainingError if the run in `out` lacks a state that it had: beginning anew would lose its checkpoint."""
+    try:
+        record = read_record(out / BEST_FOLDER)
+    except CheckpointError:
+        return
+    if record.best_step > read_run_config(out).save_interval:
+        raise TrainingError(
+            f"the run in {out} cannot be resumed: its state is gone, though its best checkpoint, of step "
+            f"{record.best_step}, is there; begin anew in another folder"
         )
 
 
@@ -265,4 +298,5 @@ def machine_name(model: GPT) -> str:
                 break
     except OSError:
         pass  # not Linux
-    return f"{torch.get_num_threads()} threads of {name}"
+    threads = torch.get_num_threads()
+    return f"{threads} thread{'s' if threads > 1 else ''} of {name}"

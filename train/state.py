@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from gpt.atomic import atomic_folder, heal
 from gpt.errors import TrainingError
 from gpt.tokenizer import Tokenizer, load_tokenizer
-
-STATE_FOLDER = "state"
+from train.folder import STATE_FOLDER
 
 
 @dataclass
@@ -35,6 +34,8 @@ class TrainState:
         loss_sum, loss_count: of the training losses since the last evaluation.
         threads: torch's number of threads; another number may sum in another order.
         world_size: processes.
+        corpus_sha256: of the text that is learnt; the position in the data means nothing in another one.
+        command: what began the run.
     """
 
     step: int = 0
@@ -50,19 +51,31 @@ class TrainState:
     loss_count: int = 0
     threads: int = 0
     world_size: int = 1
+    corpus_sha256: str = ""
+    command: str = ""
 
 
 def save_state(
-    out: Path, state: TrainState, model: nn.Module, optimizers: list[torch.optim.Optimizer], tokenizer: Tokenizer
+    out: Path,
+    state: TrainState,
+    model: nn.Module,
+    optimizers: list[torch.optim.Optimizer],
+    tokenizer: Tokenizer,
+    generators: dict[str, Tensor],
 ) -> None:
     """Write the state into `out`/state, in the place of the last one.
+
+    Args:
+        out: the run folder.
+        state: its numbers.
+        model: its weights.
+        optimizers: those of the weights.
+        tokenizer: the run's.
+        generators: every process's random generators, stacked by rank, by device type.
 
     Raises:
         TrainingError: it cannot be written; the last one is then as it was.
     """
-    generators = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        generators["cuda"] = torch.cuda.get_rng_state()
     try:
         with atomic_folder(out / STATE_FOLDER) as folder:
             save_file(
@@ -86,8 +99,8 @@ def has_state(out: Path) -> bool:
     return (out / STATE_FOLDER / "state.json").is_file()
 
 
-def read_state(out: Path) -> tuple[TrainState, Tokenizer]:
-    """The state's numbers and the run's tokenizer; the tensors come with `restore_tensors`.
+def read_state(out: Path) -> TrainState:
+    """The state's numbers; the tensors come with `restore_tensors`.
 
     Raises:
         TrainingError: there is none, or it is damaged.
@@ -96,15 +109,35 @@ def read_state(out: Path) -> tuple[TrainState, Tokenizer]:
         raise TrainingError(f"{out} has no saved state to resume from; start the run without --resume")
     try:
         fields: Any = json.loads((out / STATE_FOLDER / "state.json").read_text(encoding="utf-8"))
-        return TrainState(**fields), load_tokenizer(out / STATE_FOLDER)
+        return TrainState(**fields)
     except (OSError, ValueError, TypeError) as error:
         raise TrainingError(
             f"{out / STATE_FOLDER}/state.json cannot be read ({error}); start the run anew in another folder"
         ) from error
 
 
-def restore_tensors(out: Path, model: nn.Module, optimizers: list[torch.optim.Optimizer], device: torch.device) -> None:
+def read_tokenizer(out: Path) -> Tokenizer:
+    """The run's tokenizer, saved with its state; TokenizerError if it is missing or damaged."""
+    return load_tokenizer(out / STATE_FOLDER)
+
+
+def restore_tensors(
+    out: Path,
+    model: nn.Module,
+    optimizers: list[torch.optim.Optimizer],
+    device: torch.device,
+    rank: int,
+    world_size: int,
+) -> None:
     """Put the saved weights, optimizer state and generators back.
+
+    Args:
+        out: the run folder.
+        model: gets the weights.
+        optimizers: get their state.
+        device: to train on.
+        rank: of this process, which gets its own generators back.
+        world_size: processes.
 
     Raises:
         TrainingError: a file is damaged or does not match.
@@ -134,10 +167,12 @@ def restore_tensors(out: Path, model: nn.Module, optimizers: list[torch.optim.Op
             for parameter in group["params"]:
                 prefix = names[parameter] + "."
                 own = {key.removeprefix(prefix): value for key, value in saved.items() if key.startswith(prefix)}
-                optimizer.state[parameter] = {key: value.to(device) for key, value in own.items()}
-    torch.set_rng_state(generators["cpu"])
-    if device.type == "cuda" and "cuda" in generators:
-        torch.cuda.set_rng_state(generators["cuda"], device)
+                # The copy lets go of the file, which is mapped into memory and soon replaced.
+                optimizer.state[parameter] = {key: value.to(device, copy=True) for key, value in own.items()}
+    own_generators = {kind: states.reshape(world_size, -1)[rank].clone() for kind, states in generators.items()}
+    torch.set_rng_state(own_generators["cpu"])
+    if device.type == "cuda" and "cuda" in own_generators:
+        torch.cuda.set_rng_state(own_generators["cuda"], device)
 
 
 def _optimizer_tensors(model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:

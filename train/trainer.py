@@ -82,7 +82,6 @@ class Trainer:
         self._validation_windows = _fixed_windows(validation_tokens, config.sequence_dim, config.eval_windows)
         self._loss_sum = torch.zeros((), device=self._device)
         self._loss_count = 0
-        self._stop_agreed = False
 
     @property
     def tokens_per_step(self) -> int:
@@ -94,15 +93,23 @@ class Trainer:
         """Go on where the folder's state stands.
 
         Raises:
-            TrainingError: the state is missing, damaged, or of another number of processes.
+            TrainingError: the state is missing, damaged, of another number of processes, or past max_steps.
         """
-        self.state, _ = read_state(self._out)
+        self.state = read_state(self._out)
         if self.state.world_size != self._processes.world_size:
             raise TrainingError(
                 f"the run was made by {self.state.world_size} processes, but there are "
                 f"{self._processes.world_size} now; resume it with torchrun --nproc_per_node={self.state.world_size}"
             )
-        restore_tensors(self._out, self.model, self._optimizers, self._device)
+        if self.state.step > self.config.max_steps:
+            raise TrainingError(
+                f"max_steps is {self.config.max_steps}, but the run has made {self.state.step} steps already; "
+                f"give --max-steps {self.state.step} or more"
+            )
+        self.state.threads = torch.get_num_threads()
+        restore_tensors(
+            self._out, self.model, self._optimizers, self._device, self._processes.rank, self._processes.world_size
+        )
         self._loss_sum += self.state.loss_sum
         self._loss_count = self.state.loss_count
         self._sync_copy()
@@ -121,52 +128,75 @@ class Trainer:
         Args:
             on_step: told the step just made and its training loss where it was looked at, else NaN.
             on_evaluation: told each evaluation, in the main process, before the state is saved; it keeps the best.
-            should_stop: asked after every step.
+            should_stop: asked in every step.
 
         Returns:
             "finished", "early stop" or "stopped".
 
         Raises:
-            TrainingError: the loss is no number any more, or the state cannot be written.
+            TrainingError: the loss or a weight is no finite number any more, or the state cannot be written.
         """
         config, state = self.config, self.state
         started = time.perf_counter() - state.seconds
         self.model.train()
         self._copy.train()
+        if self._out_of_patience:  # a run that had ended, and was killed before it was scored
+            return "early stop"
         outcome = "finished"
         while state.step < config.max_steps:
-            loss = self._step(should_stop())
+            loss, stopping = self._step(should_stop)
             state.step += 1
             state.tokens += self.tokens_per_step
+            state.seconds = time.perf_counter() - started
             state.epoch, state.window = self._sampler.position.epoch, self._sampler.position.window
-            stopping = self._stop_agreed
             look = state.step % 10 == 0 or state.step == 1
             shown = float(loss) if look else math.nan
-            if look and not math.isfinite(shown):
+            last = state.step == config.max_steps
+            evaluating = state.step % config.eval_interval == 0 or last
+            saving = state.step % config.save_interval == 0 or last or stopping
+            if (look and not math.isfinite(shown)) or ((evaluating or saving) and not self._is_finite()):
                 raise TrainingError(
-                    f"the loss is {shown} at step {state.step}: the run diverged; the state of the last multiple of "
-                    f"{config.save_interval} steps is kept: start anew with a lower learning_rate, "
-                    f"now {config.learning_rate:g}"
+                    f"the loss or a weight is no finite number any more at step {state.step}: the run diverged; "
+                    "what was saved before is kept; begin anew in another folder with a lower --learning-rate "
+                    f"({config.learning_rate:g} now)"
                 )
             on_step(state.step, shown)
-            last = state.step == config.max_steps
-            if state.step % config.eval_interval == 0 or last:
+            if evaluating:
                 self._evaluate(on_evaluation)
-                if config.patience and state.evaluations_since_best >= config.patience:
+                if self._out_of_patience:
                     outcome, last = "early stop", True
-            if stopping and not last:
-                outcome = "stopped"
-            if state.step % config.save_interval == 0 or last or stopping:
-                state.loss_sum, state.loss_count = float(self._loss_sum), self._loss_count
-                state.seconds = time.perf_counter() - started
-                if self._processes.is_main:
-                    save_state(self._out, state, self.model, self._optimizers, self.tokenizer)
-            if last or stopping:
-                break
+            if saving or last:
+                self._save()
+            if last:
+                return outcome
+            if stopping:
+                return "stopped"
         return outcome
 
-    def _step(self, stop: bool) -> Tensor:
-        """One optimizer step; gives its mean loss, () on the device, in nats per token."""
+    @property
+    def _out_of_patience(self) -> bool:
+        return 0 < self.config.patience <= self.state.evaluations_since_best
+
+    def _is_finite(self) -> bool:
+        """Whether every loss since the last evaluation and every weight is a finite number; the same everywhere."""
+        numbers = [self._loss_sum, *self.model.parameters()]
+        return bool(torch.stack([number.detach().isfinite().all() for number in numbers]).all())
+
+    def _save(self) -> None:
+        """Save the state, with the generators of all processes."""
+        self.state.loss_sum, self.state.loss_count = float(self._loss_sum), self._loss_count
+        generators = {"cpu": self._processes.gather(torch.get_rng_state())}
+        if self._device.type == "cuda":
+            generators["cuda"] = self._processes.gather(torch.cuda.get_rng_state(self._device))
+        if self._processes.is_main:
+            save_state(self._out, self.state, self.model, self._optimizers, self.tokenizer, generators)
+
+    def _step(self, should_stop: Callable[[], bool]) -> tuple[Tensor, bool]:
+        """One optimizer step.
+
+        Returns:
+            its mean loss over all processes, () on the device, in nats per token, and whether one of them is to stop.
+        """
         config = self.config
         factor = learning_rate_factor(self.state.step, config.max_steps, config.warmup_fraction, config.final_fraction)
         for parameter in self._copy.parameters():
@@ -185,7 +215,7 @@ class Trainer:
             for parameter, low in zip(parameters, self._copy.parameters(), strict=True):
                 parameter.grad = None if low.grad is None else low.grad.float()
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        self._stop_agreed = self._processes.average(gradients, stop)
+        step_loss, stopping = self._processes.average(gradients, step_loss, should_stop())
         if config.grad_clip:
             nn.utils.clip_grad_norm_(parameters, config.grad_clip)
         for optimizer in self._optimizers:
@@ -195,7 +225,7 @@ class Trainer:
         self._sync_copy()
         self._loss_sum += step_loss
         self._loss_count += 1
-        return step_loss
+        return step_loss, stopping
 
     def _next_batch(self) -> tuple[Tensor, Tensor]:
         """This process's share of the next batch; all processes walk the same order of windows."""

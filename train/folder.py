@@ -1,0 +1,142 @@
+"""RunFolder: what a run leaves behind, so that it can be watched while it trains and taken up after any end.
+
+config.json     the settings
+metrics.jsonl   an object a line: step, and tokens, train_loss, val_loss where known
+train.log       what happened, with times, and the samples
+state/          the last complete state, to resume from
+best/           the checkpoint of the best evaluation; at the end with its figures and its card
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import datetime
+from pathlib import Path
+
+from gpt.atomic import partial_of, write_file
+from gpt.errors import ConfigError, TrainingError
+from train.config import TrainConfig
+
+CONFIG_FILE, METRICS_FILE, LOG_FILE = "config.json", "metrics.jsonl", "train.log"
+STATE_FOLDER, BEST_FOLDER = "state", "best"
+
+
+class RunFolder:
+    """A run's folder, open for writing by one process.
+
+    Args:
+        path: the folder; it is made if it is not there.
+        config: the run's settings, written there.
+        step: the step that the run goes on from; metrics of later steps are forgotten, for they are made again.
+
+    Raises:
+        TrainingError: it cannot be written, or another process is training in it.
+    """
+
+    def __init__(self, path: Path, config: TrainConfig, step: int) -> None:
+        self.path = path
+        self._lock: int | None = None
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._take()
+            write_file(path / CONFIG_FILE, config.to_json())
+            write_file(path / METRICS_FILE, "".join(_metrics_up_to(path / METRICS_FILE, step)))
+        except OSError as error:
+            self.close()
+            raise TrainingError(
+                f"the run folder {path} cannot be written ({error.strerror or error}); free some space, change its "
+                "rights, or choose another with --out"
+            ) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def add_metrics(self, metrics: dict[str, float]) -> None:
+        """Append a line to metrics.jsonl; TrainingError if it cannot be written."""
+        self._append(METRICS_FILE, json.dumps(metrics))
+
+    def log(self, text: str) -> None:
+        """Append a line, or several, to train.log, with the time; TrainingError if it cannot be written."""
+        self._append(LOG_FILE, f"{datetime.now().isoformat(' ', 'seconds')} {text}")
+
+    def close(self) -> None:
+        """Let other processes train here."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _append(self, name: str, line: str) -> None:
+        try:
+            with (self.path / name).open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            raise TrainingError(
+                f"{self.path / name} cannot be written ({error.strerror or error}); "
+                "free some space, then go on with --resume"
+            ) from error
+
+    def _take(self) -> None:
+        """Lock the folder; the system unlocks it when this process ends, however it ends."""
+        try:
+            import fcntl
+        except ImportError:  # Windows, where nothing guards the folder
+            return
+        self._lock = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise TrainingError(
+                f"another process is training in {self.path}; wait for its end or stop it, or choose another --out"
+            ) from error
+        except OSError:
+            return  # a file system without locks
+
+
+def check_unused(path: Path) -> None:
+    """Raise TrainingError unless a new run can begin at `path`: an empty folder, or none yet."""
+    try:
+        # A run that was killed before its first word leaves at most this.
+        names = {entry.name for entry in path.iterdir()} - {partial_of(path / CONFIG_FILE).name}
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise TrainingError(
+            f"the run folder {path} cannot be used ({error.strerror or error}); choose another with --out"
+        ) from error
+    if names:
+        raise TrainingError(f"{path} is not empty; go on with --resume, or choose another folder with --out")
+
+
+def read_run_config(path: Path) -> TrainConfig:
+    """The settings of the run in the folder `path`.
+
+    Raises:
+        TrainingError: there is none, or its config.json is damaged.
+    """
+    try:
+        return TrainConfig.from_json((path / CONFIG_FILE).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TrainingError(
+            f"there is no run to resume in {path} ({error.strerror or error}); "
+            "name its folder with --out, or begin one without --resume"
+        ) from error
+    except (ConfigError, UnicodeDecodeError) as error:
+        raise TrainingError(
+            f"the run in {path} cannot be resumed: its {CONFIG_FILE} is not one that this version of python -m train "
+            f"wrote ({error}); begin anew in another folder"
+        ) from error
+
+
+def _metrics_up_to(path: Path, step: int) -> list[str]:
+    """The lines up to `step`, without one that a full disk or a kill left half-written."""
+    if not path.exists():
+        return []
+    lines = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                lines.append(line + "\n")
+        except (ValueError, KeyError, TypeError):
+            continue
+    return lines
