@@ -39,7 +39,7 @@ class MultiheadAttention(nn.Module):
         qk_norm: divide each head's queries and keys by their root mean square (Henry et al. 2020).
 
     Raises:
-        ConfigError: num_heads does not divide embed_dim, or dropout is not in [0, 1).
+        ConfigError: num_heads does not divide embed_dim, dropout is not in [0, 1), or rotary and D is odd.
     """
 
     def __init__(
@@ -66,6 +66,11 @@ class MultiheadAttention(nn.Module):
             )
         if not 0 <= dropout < 1:
             raise ConfigError(f"dropout is {dropout}; give a probability from 0 up to, not including, 1")
+        if rotary and (embed_dim // num_heads) % 2:
+            raise ConfigError(
+                f"rotary needs an even head width, but embed_dim / num_heads = {embed_dim // num_heads}; "
+                "choose other values of embed_dim and num_heads"
+            )
         self.embed_dim = embed_dim
         self.num_heads = num_heads
         self.head_dim = embed_dim // num_heads
