@@ -77,6 +77,9 @@ class TrainConfig:
     beta2: float = _setting(0.95, "AdamW's second moment", high=0.99999)
     warmup_fraction: float = _setting(0.03, "part of max_steps over which the rates rise", high=1)
     final_fraction: float = _setting(0.0, "part of the peak rates that is left at the end", high=1)
+    label_smoothing: float = _setting(
+        0.0, "part of each target's probability that is spread over the whole vocabulary", high=0.5
+    )
     grad_clip: float = _setting(1.0, "largest norm of the gradient; 0 leaves it as it is")
     precision: str = _setting(
         "bfloat16", "of the matrix products in training; weights and optimizer stay float32", choices=PRECISIONS

@@ -29,6 +29,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         targets: Tensor,
         chunk_rows: int,
         dtype: torch.dtype,
+        label_smoothing: float,
     ) -> Tensor:
         rows = hidden.shape[0]
         needs_grad = any(ctx.needs_input_grad[:3])
@@ -46,7 +47,10 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             total -= log_probabilities.gather(1, chosen).sum()
             if grad_hidden is not None and grad_weight is not None:
                 probabilities = log_probabilities.exp_()
-                probabilities.scatter_add_(1, chosen, torch.full_like(chosen, -1, dtype=probabilities.dtype))
+                if label_smoothing:
+                    probabilities -= label_smoothing / probabilities.shape[1]
+                one = torch.full_like(chosen, label_smoothing - 1.0, dtype=probabilities.dtype)
+                probabilities.scatter_add_(1, chosen, one)
                 if grad_bias is not None:
                     grad_bias += probabilities.sum(dim=0)
                 gradient = probabilities.to(dtype)
@@ -71,6 +75,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             None,
             None,
             None,
+            None,
         )
 
 
@@ -81,8 +86,12 @@ def head_cross_entropy(
     *,
     chunk_rows: int | None = None,
     dtype: torch.dtype = torch.float32,
+    label_smoothing: float = 0.0,
 ) -> Tensor:
     """Mean of -log softmax(head(hidden))[target], equal to `F.cross_entropy(head(hidden), targets)`.
+
+    Label smoothing (Szegedy et al. 2016) changes the gradient alone, to that of
+    `F.cross_entropy(..., label_smoothing=label_smoothing)`; the value stays the plain loss, which compares with others.
 
     Args:
         hidden: (..., E), the states before the head.
@@ -90,6 +99,7 @@ def head_cross_entropy(
         targets: (...) int64.
         chunk_rows: rows whose logits exist at a time; None means as many as fit a CPU's cache, or 512 MB on a GPU.
         dtype: of the matrix products; sums and the softmax are float32 whatever it is.
+        label_smoothing: part of the target's probability that is spread evenly over the vocabulary.
 
     Returns:
         () float32, in nats per token.
@@ -98,6 +108,12 @@ def head_cross_entropy(
         chunk_rows = max(1, (2**27 if hidden.is_cuda else 2**23) // head.out_features)
     with torch.autocast(hidden.device.type, enabled=False):  # the products' dtype is `dtype`, also inside an autocast
         loss: Tensor = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-            hidden.reshape(-1, hidden.shape[-1]), head.weight, head.bias, targets.reshape(-1), chunk_rows, dtype
+            hidden.reshape(-1, hidden.shape[-1]),
+            head.weight,
+            head.bias,
+            targets.reshape(-1),
+            chunk_rows,
+            dtype,
+            label_smoothing,
         )
     return loss

@@ -207,7 +207,9 @@ class Trainer:
             with torch.autocast(self._device.type, torch.bfloat16, enabled=self._low and self._copy is self.model):
                 hidden = self._copy.hidden_states(inputs)
             dtype = torch.bfloat16 if self._low else torch.float32
-            loss = head_cross_entropy(hidden, self._copy.head, targets, dtype=dtype)
+            loss = head_cross_entropy(
+                hidden, self._copy.head, targets, dtype=dtype, label_smoothing=config.label_smoothing
+            )
             (loss / config.accumulation_steps).backward()
             step_loss += loss.detach() / config.accumulation_steps
         parameters = list(self.model.parameters())
