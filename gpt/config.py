@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,8 +85,9 @@ class GPTConfig:
                 raise ConfigError(f"{name} is {probability!r}; give a probability from 0 up to, not including, 1")
         if self.activation not in ACTIVATIONS:
             raise ConfigError(f"activation is {self.activation!r}; choose one of {', '.join(ACTIVATIONS)}")
-        if not isinstance(self.layer_norm_eps, (int, float)) or not self.layer_norm_eps > 0:
-            raise ConfigError(f"layer_norm_eps is {self.layer_norm_eps!r}; give a number above 0")
+        eps = self.layer_norm_eps
+        if isinstance(eps, bool) or not isinstance(eps, (int, float)) or not 0 < eps < math.inf:
+            raise ConfigError(f"layer_norm_eps is {eps!r}; give a number above 0")
         for field in dataclasses.fields(self):
             if field.type == "bool" and not isinstance(getattr(self, field.name), bool):
                 raise ConfigError(f"{field.name} is {getattr(self, field.name)!r}; give true or false")

@@ -17,10 +17,10 @@ class Dropout(nn.Dropout):
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply dropout to a tensor of any shape."""
-        if not self.training or self.p == 0 or input.device.type != "cpu":
+        dropped = round(self.p * _LEVELS)
+        if not self.training or dropped in (0, _LEVELS) or input.device.type != "cpu":
             return super().forward(input)
         words = torch.empty((input.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
         bits = words.view(torch.int16)[: input.numel()].view(input.shape)
-        dropped = round(self.p * _LEVELS)
         keep = (bits >= dropped - _LEVELS // 2).to(input.dtype)
         return input * keep.mul_(_LEVELS / (_LEVELS - dropped))

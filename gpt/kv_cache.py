@@ -45,8 +45,13 @@ class LayerCache:
         Returns:
             keys, values: (R, num_heads, max(lengths) + S, head_dim), views of the cache. In a row that is shorter
             than the longest one, what lies behind its own length + S is stale and must be masked.
+
+        Raises:
+            ConfigError: a row has no room for S more, or there are more or fewer rows than the cache has.
         """
         lengths = self._cache.lengths
+        if keys.shape[0] != len(lengths):
+            raise ConfigError(f"{keys.shape[0]} rows were given to a cache of {len(lengths)}; they must be as many")
         new = keys.shape[2]
         end = max(lengths) + new
         if end > self._keys.shape[2]:

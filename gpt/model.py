@@ -126,7 +126,8 @@ class GPT(nn.Module):
             logits: (B, S, V).
 
         Raises:
-            ConfigError: more than sequence_dim tokens with learned positions, or more than the cache has room for.
+            ConfigError: more than sequence_dim tokens with learned positions, more than the cache has room for, or
+                not as many rows as the cache has.
         """
         logits: Tensor = self.head(self.hidden_states(input_ids, kv_cache))
         return logits
@@ -155,6 +156,11 @@ class GPT(nn.Module):
 
     def _embed(self, input_ids: Tensor, kv_cache: KVCache | None) -> Tensor:
         """Embedded tokens, with their positions where those are learned; (B, S, E)."""
+        if kv_cache is not None and kv_cache.batch_size != input_ids.shape[0]:
+            raise ConfigError(
+                f"input_ids has {input_ids.shape[0]} rows, but the cache has {kv_cache.batch_size}; "
+                "pass one row of ids for each row of the cache, or a part of it: cache.rows(start, stop)"
+            )
         x: Tensor = self.token_embedding(input_ids)
         if self.position_embedding is not None:
             length = input_ids.shape[1]
