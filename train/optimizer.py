@@ -13,12 +13,15 @@ from typing import Any, overload
 import torch
 from torch import Tensor, nn
 
-# The coefficients drive singular values into about 0.7 to 1.2 in five steps, rather than to 1 exactly in many.
+# The coefficients drive singular values to between 0.68 and 1.21 in five steps, rather than to 1 exactly in many.
 NEWTON_SCHULZ_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
 def orthogonalize(matrices: Tensor, steps: int = 5, dtype: torch.dtype = torch.bfloat16) -> Tensor:
-    """The nearest semi-orthogonal matrices, U V^T of each U S V^T, approximately: singular values from 0.7 to 1.2.
+    """The nearest semi-orthogonal matrices, U V^T of each U S V^T, approximately.
+
+    Five steps bring every singular value of at least 1/500 of the matrix's Frobenius norm to between 0.68 and 1.21
+    (bfloat16 adds a rounding error of up to 0.03); smaller ones stay smaller, and zero stays zero.
 
     Args:
         matrices: (..., rows, columns).
