@@ -1,0 +1,57 @@
+"""The n-gram ladder: probabilities that sum to one, and the figures it is known by."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from train.corpus import load_corpus
+from train.ngram import DISCOUNT, ngram_ladder
+
+DATA = Path(__file__).parents[2] / "data"
+TEXT = "the cat sat on the mat, and the hen sat on the hat."
+
+
+@pytest.mark.parametrize("end", ["", " the", " xyz", "t"])
+def test_probabilities_of_a_context_sum_to_one(end: str) -> None:
+    train_text = TEXT + "xyz" + TEXT + end
+    alphabet = sorted(set(train_text))
+    sums = [0.0] * 6
+    for character in alphabet:
+        for order, nats in enumerate(ngram_ladder(train_text, character)):
+            sums[order] += math.exp(-nats)
+    assert sums == pytest.approx([1.0] * 6)
+
+
+def test_first_orders_are_the_formula() -> None:
+    unigram, bigram = ngram_ladder("abab", "b", max_order=2)
+    # the context of "b" is the training text's last character, "b", which "a" followed once, and "b" never
+    share = (2 - DISCOUNT) / 4 + DISCOUNT * 2 / 4 * (1 / 2)
+    assert unigram == pytest.approx(-math.log(share))
+    assert bigram == pytest.approx(-math.log(DISCOUNT * 1 * share / 1))
+
+
+def test_context_of_the_validation_text_is_the_training_texts_end() -> None:
+    expected, unexpected = (ngram_ladder(TEXT * 3 + " the ha", character)[5] for character in "te")
+    assert expected < 1 < unexpected
+
+
+def test_unseen_character_costs_infinitely_much() -> None:
+    assert ngram_ladder("abab", "ba?", max_order=3) == [math.inf] * 3
+
+
+def test_sonnets_have_their_ladder() -> None:
+    train_text, validation_text = load_corpus("sonnets", DATA).split()
+    found = [round(nats, 3) for nats in ngram_ladder(train_text, validation_text)]
+    assert found == [3.148, 2.371, 1.983, 1.797, 1.806, 1.886]
+
+
+@pytest.mark.skipif(
+    not (DATA / "shakespeare.txt").exists(), reason="data/shakespeare.txt is not here; python -m train fetches it"
+)
+def test_tiny_shakespeare_has_the_published_ladder() -> None:
+    train_text, validation_text = load_corpus("shakespeare", DATA).split()
+    found = [round(nats, 3) for nats in ngram_ladder(train_text, validation_text)]
+    assert found == [3.347, 2.487, 2.056, 1.790, 1.692, 1.721]
