@@ -112,7 +112,7 @@ class Engine:
             ids: the prompt, at least one token.
             params: None means SamplingParams' defaults.
             max_new_tokens: tokens to generate.
-            seed: 0 to 2**63 - 1; None draws one.
+            seed: 0 to 2**63 - 1, of which torch's generator on a CPU reads the lowest 32 bits; None draws one.
             logprobs: None for no log-probabilities; n gives each token's and those of the n most probable.
 
         Raises:

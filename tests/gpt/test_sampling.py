@@ -199,6 +199,13 @@ def test_a_draw_takes_one_uniform_and_greedy_none():
         assert torch.equal(generator.get_state(), twin.get_state())
 
 
+@pytest.mark.parametrize(("uniform", "token_id"), [(0.0, 1), (0.5 - 1e-9, 1), (0.5 + 1e-9, 3), (1 - 2**-53, 3)])
+def test_a_uniform_at_any_border_gives_a_token_that_has_a_probability(monkeypatch, uniform, token_id):
+    monkeypatch.setattr(torch, "rand", lambda *size, **options: torch.tensor(uniform, dtype=torch.float64))
+    logits = torch.tensor([-math.inf, 1.0, -math.inf, 1.0])
+    assert sample(logits, OFF, torch.Generator()) == token_id
+
+
 def test_a_rounding_error_does_not_exchange_two_nearly_equal_tokens():
     tokens = []
     for nudge in (-1e-6, 1e-6):
