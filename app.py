@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import errno
+import importlib.machinery
+import logging
 import os
 import signal
 import socket
@@ -15,6 +17,7 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -25,7 +28,9 @@ if TYPE_CHECKING:
 
 CHECKPOINTS = Path(__file__).resolve().parent / "checkpoints"
 DEFAULT_CHECKPOINT = CHECKPOINTS / "laptop"
-DEVICES = ("auto", "cpu", "cuda")
+# Gradio reads these when it is imported. Without the first it asks other hosts for its newest version, and tells them
+# that it starts; without the second it sums up all past events after each one, for a dashboard that this page lacks.
+GRADIO_ENVIRONMENT = {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_ANALYTICS_CACHE_FREQUENCY": str(10**9)}
 # Browsers keep a connection open for the page's events; it is cut this long after the request to stop.
 SHUTDOWN_S = 1
 
@@ -41,7 +46,9 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         description="Serve the page on which a checkpoint writes, talks, and shows what else it had in mind.",
     )
     parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on (%(default)s: this machine only; 0.0.0.0: the network too)"
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on (%(default)s: this machine only; 0.0.0.0: the network too)",
     )
     parser.add_argument("--port", type=_port, default=7860, help="port to listen on (%(default)s; 0: any that is free)")
     parser.add_argument(
@@ -51,9 +58,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="FOLDER",
         help="checkpoint to begin with (%(default)s); the page offers the others in checkpoints/ too",
     )
-    parser.add_argument(
-        "--device", choices=DEVICES, default="auto", help="what computes (%(default)s: a GPU where there is one)"
-    )
+    parser.add_argument("--device", default="auto", help="what computes: auto (a GPU where there is one), cpu or cuda")
     return parser.parse_args(arguments)
 
 
@@ -78,16 +83,11 @@ def load_backend(folder: Path, device: str) -> CompletionBackend:
 
     Raises:
         CheckpointError: the folder is missing or damaged.
-        StartError: the device is not there.
+        ConfigError: the device is not there.
     """
-    import torch
-
     from gpt.backends.local import LocalBackend
 
-    cuda = torch.cuda.is_available()
-    if device == "cuda" and not cuda:
-        raise StartError("--device is cuda, but torch finds no such GPU here; use --device cpu, or auto")
-    return LocalBackend.from_checkpoint(folder, device="cuda" if cuda and device != "cpu" else "cpu")
+    return LocalBackend.from_checkpoint(folder, device=device)
 
 
 def serve(options: argparse.Namespace) -> None:
@@ -96,6 +96,11 @@ def serve(options: argparse.Namespace) -> None:
     Raises:
         StartError: the address, the checkpoint or the device cannot be used.
     """
+    if not options.checkpoint.is_dir():
+        raise StartError(
+            f"there is no checkpoint {options.checkpoint}; train one with python -m train, "
+            "or give another with --checkpoint"
+        )
     with _bound(options.host, options.port) as listener:
         with ThreadPoolExecutor(max_workers=1) as pool:
             loading = pool.submit(load_backend, options.checkpoint, options.device)
@@ -107,18 +112,25 @@ def serve(options: argparse.Namespace) -> None:
             try:
                 backend = loading.result()
             except GPTError as error:
-                raise StartError(f"--checkpoint {options.checkpoint}: {error}") from error
+                raise StartError(str(error)) from error
         from gpt.backends.swappable import SwappableBackend
         from gpt.ui.catalogue import Catalogue
 
         live = SwappableBackend(backend)
-        catalogue = Catalogue(live, CHECKPOINTS, options.checkpoint, lambda folder: load_backend(folder, options.device))
+        catalogue = Catalogue(
+            live, CHECKPOINTS, options.checkpoint, lambda folder: load_backend(folder, options.device)
+        )
 
         class Server(uvicorn.Server):
             async def startup(self, sockets: list[socket.socket] | None = None) -> None:
                 await super().startup(sockets)
                 if self.started:
                     print(f"Open {_url(listener)} in a browser. Ctrl-C stops.", flush=True)
+
+            async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+                # Every open page holds a connection; that each is cut now is no error to report.
+                logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+                await super().shutdown(sockets)
 
         config = uvicorn.Config(create_app(catalogue), log_level="warning", timeout_graceful_shutdown=SHUTDOWN_S)
         _listen(listener)
@@ -131,8 +143,8 @@ def serve(options: argparse.Namespace) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status."""
     options = parse_options(arguments)
-    # Without this Gradio asks other hosts for its newest version when it is imported, and tells them that it starts.
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ.update(GRADIO_ENVIRONMENT)
+    sys.meta_path.insert(0, _WithoutStubFiles)
     signal.signal(signal.SIGTERM, _leave)
     try:
         serve(options)
@@ -142,6 +154,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 0
     return 0
+
+
+class _WithoutStubFiles:
+    """Spares Gradio, while it is imported, a comparison of its 81 components with their .pyi files: half of the time.
+
+    The comparison serves those who write components; without it, all else is the same.
+    """
+
+    @staticmethod
+    def find_spec(
+        name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """Find the one module that does it, and take its work away once it is loaded."""
+        if name != "gradio.component_meta":
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        if spec is not None and spec.loader is not None:
+            load = spec.loader.exec_module
+
+            def load_without(module: ModuleType) -> None:
+                load(module)
+                vars(module)["create_or_modify_pyi"] = lambda *_: None
+
+            spec.loader.exec_module = load_without  # type: ignore[method-assign]
+        return spec
 
 
 def _leave(_signal: int, _frame: Any) -> NoReturn:
@@ -181,8 +218,12 @@ def _listen(listener: socket.socket) -> None:
 
 def _taken(host: str, port: int, error: OSError) -> StartError:
     if error.errno == errno.EADDRINUSE:
-        return StartError(f"port {port} of {host} is taken by another program; choose another with --port, or 0 for any")
-    return StartError(f"cannot listen on port {port} of {host} ({error.strerror}); choose others with --host and --port")
+        return StartError(
+            f"port {port} of {host} is taken by another program; choose another with --port, or 0 for any"
+        )
+    return StartError(
+        f"cannot listen on port {port} of {host} ({error.strerror}); choose others with --host and --port"
+    )
 
 
 def _url(listener: socket.socket) -> str:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 import threading
 import time
 from collections.abc import Generator, Sequence
 
-from gpt.completion import Alternative, BackendInfo, CompletionChunk, CompletionRequest, TokenLogprob
+from gpt.completion import Alternative, BackendInfo, CompletionChunk, CompletionRequest, FinishReason, TokenLogprob
 from gpt.errors import BackendClosedError, GPTError, UnknownCharacterError
 
-WORDS = (
-    "What| light| through| yonder| window| breaks|?|\n|It| is| the| east|,| and| Juliet| is| the| sun|.|"
-    "\n|Arise|,| fair| sun|,| and| kill| the| envious| moon|.|\n\n|JULIET|:|\n|Ay| me|!|\n\n|ROMEO|:|\n|She| speaks|.|\n"
-).split("|")
+SPEECH = (
+    "What light through yonder window breaks?\n"
+    "It is the east, and Juliet is the sun.\n"
+    "Arise, fair sun, and kill the envious moon."
+)
+WORDS = re.findall(r"\n+| ?\w+|[^\w\s]", f"{SPEECH}\n\nJULIET:\nAy me!\n\nROMEO:\nShe speaks.\n")
 OTHERS = (" soft", " night", " thy", " heaven", ",", "\n")
 UNKNOWN = "\N{SNOWMAN}"
 
@@ -49,7 +52,7 @@ class FakeBackend:
         if self.error is not None:
             raise self.error
         if UNKNOWN in request.prompt:
-            raise UnknownCharacterError(f"the prompt has the character {UNKNOWN!r}; this model's text has no such character")
+            raise UnknownCharacterError(f"the prompt has {UNKNOWN!r}; this model knows no such character")
         with self._lock:
             self.active += 1
         try:
@@ -70,7 +73,7 @@ class FakeBackend:
                 raise BackendClosedError("the backend was closed; choose another checkpoint")
             stopped = any(stop in word for stop in request.stop)
             last = stopped or number == request.max_new_tokens
-            reason = ("stop" if stopped else "length") if last else None
+            reason: FinishReason | None = ("stop" if stopped else "length") if last else None
             # A stop string leaves nothing of itself in the text, though its token was generated.
             text = "" if stopped else word
             yield CompletionChunk(text, (number,), (_logprob(number, word),), reason, seed, len(request.prompt.split()))

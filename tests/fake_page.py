@@ -9,16 +9,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-# Set before Gradio is imported: it would ask other hosts for its newest version.
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+from app import GRADIO_ENVIRONMENT
+
+os.environ.update(GRADIO_ENVIRONMENT)  # before Gradio is imported
 
 import uvicorn
 from fastapi import FastAPI
 
-from app import create_app
 from gpt import GPT, GPTConfig, save_checkpoint
+from gpt.backends.swappable import SwappableBackend
 from gpt.character_tokenizer import CharacterTokenizer
-from gpt.completion import BackendInfo, CompletionBackend, CompletionChunk, CompletionRequest
+from gpt.completion import CompletionBackend
 from gpt.errors import CheckpointError
 from gpt.record import TrainingRecord
 from gpt.ui.catalogue import Catalogue
@@ -27,29 +28,6 @@ from tests.fake_backend import FakeBackend
 CHARACTERS = "".join(chr(code) for code in range(32, 127)) + "\n"
 BROKEN = "broken"
 LOADING_S = 0.3
-
-
-class Live:
-    """A backend that can be exchanged, as the real one."""
-
-    def __init__(self, backend: CompletionBackend) -> None:
-        self.inside = backend
-
-    def swap(self, backend: CompletionBackend) -> None:
-        """Serve with `backend` from now on."""
-        self.inside = backend
-
-    def stream(self, request: CompletionRequest) -> Iterator[CompletionChunk]:
-        """The inner backend's stream."""
-        return self.inside.stream(request)
-
-    def info(self) -> BackendInfo:
-        """What the inner backend is."""
-        return self.inside.info()
-
-    def close(self) -> None:
-        """Close the inner backend."""
-        self.inside.close()
 
 
 def save_random_checkpoint(folder: Path, *, embed_dim: int = 16, nats: float | None = None, steps: int = 0) -> Path:
@@ -80,10 +58,11 @@ def make_catalogue(root: Path, fakes: dict[str, FakeBackend]) -> Catalogue:
     def load(folder: Path) -> CompletionBackend:
         if folder.name == BROKEN:
             raise CheckpointError(f"{folder.name}/model.safetensors is damaged; copy it again")
-        time.sleep(LOADING_S)
+        if folder.name != "laptop":
+            time.sleep(LOADING_S)  # long enough to be seen
         return fakes[folder.name]
 
-    return Catalogue(Live(fakes["laptop"]), root, live, load)
+    return Catalogue(SwappableBackend(fakes["laptop"]), root, live, load)
 
 
 @contextlib.contextmanager
@@ -101,4 +80,3 @@ def served(application: FastAPI) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join(timeout=10)
-

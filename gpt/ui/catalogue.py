@@ -6,19 +6,11 @@ import contextlib
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
+from gpt.backends.swappable import SwappableBackend
 from gpt.checkpoint_info import CheckpointInfo, list_checkpoints, read_info
 from gpt.completion import BackendInfo, CompletionBackend
 from gpt.errors import CheckpointError
-
-
-class LiveBackend(CompletionBackend, Protocol):
-    """A backend whose inside can be exchanged while it serves."""
-
-    def swap(self, backend: CompletionBackend) -> None:
-        """Serve new requests with `backend`; those under way finish where they began."""
-        ...
 
 
 class Catalogue:
@@ -32,7 +24,7 @@ class Catalogue:
     """
 
     def __init__(
-        self, backend: LiveBackend, root: Path, live: Path, load: Callable[[Path], CompletionBackend]
+        self, backend: SwappableBackend, root: Path, live: Path, load: Callable[[Path], CompletionBackend]
     ) -> None:
         self.backend = backend
         self._root = root

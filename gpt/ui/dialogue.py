@@ -69,7 +69,11 @@ class Dialogue:
             )
         self.conversation = token_view(elem_id="conversation", name="Conversation", empty=EMPTY, stop="#dialogue-stop")
         self.line = gr.Textbox(
-            label="Your line", placeholder="What light through yonder window breaks?", lines=1, max_lines=6, elem_id="line"
+            label="Your line",
+            placeholder="What light through yonder window breaks?",
+            lines=1,
+            max_lines=6,
+            elem_id="line",
         )
         with gr.Row(elem_classes=["actions"]):
             start = gr.Button("Say", variant="primary", elem_id="say", min_width=120)

@@ -14,7 +14,7 @@ from gpt.ui.stream import stream_batches
 
 def add_endpoint(backend: CompletionBackend) -> None:
     """Add `/generate` to the Blocks being built."""
-    gr.api(_endpoint(backend), api_name="generate", **CONCURRENCY)  # type: ignore[arg-type]
+    gr.api(_endpoint(backend), api_name="generate", **CONCURRENCY)
 
 
 def _endpoint(backend: CompletionBackend) -> Callable[..., Generator[str, None, None]]:

@@ -21,6 +21,7 @@ FOLDER = Path(__file__).parent
 
 def build_page(catalogue: Catalogue) -> gr.Blocks:
     """The page over the catalogue's backend."""
+    demo: gr.Blocks
     with gr.Blocks(title=TITLE, analytics_enabled=False) as demo:
         header = Header(catalogue)
         with gr.Tabs(elem_id="tabs"):
@@ -51,7 +52,7 @@ def build_page(catalogue: Catalogue) -> gr.Blocks:
 
 def mount_page(app: FastAPI, demo: gr.Blocks) -> FastAPI:
     """Serve the page at the application's root; routes added before it stay reachable."""
-    return gr.mount_gradio_app(
+    mounted: FastAPI = gr.mount_gradio_app(
         app,
         demo,
         path="/",
@@ -64,3 +65,4 @@ def mount_page(app: FastAPI, demo: gr.Blocks) -> FastAPI:
         head=f"<script>{(FOLDER / 'page.js').read_text(encoding='utf-8')}</script>",
         favicon_path=str(FOLDER / "favicon.svg"),
     )
+    return mounted

@@ -17,7 +17,13 @@ from gpt.ui.stream import write
 from gpt.ui.token_view import token_view
 from gpt.ui.transcript import Transcript
 
-EXAMPLES = ("ROMEO:\n", "First Citizen:\n", "KING RICHARD III:\nNow is", "PROSPERO:\nOur revels", "Shall I compare thee")
+EXAMPLES = (
+    "ROMEO:\n",
+    "First Citizen:\n",
+    "KING RICHARD III:\nNow is",
+    "PROSPERO:\nOur revels",
+    "Shall I compare thee",
+)
 ALTERNATIVES = 6
 EMPTY = "The text appears here as it is written. Point at a token to see what else the model had in mind."
 

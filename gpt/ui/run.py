@@ -15,7 +15,7 @@ from gpt.errors import GPTError
 logger = logging.getLogger(__name__)
 
 # More than the backends serve or queue: it is theirs to refuse with words when they are full.
-CONCURRENCY = {"concurrency_id": "generation", "concurrency_limit": 64}
+CONCURRENCY = {"concurrency_id": "generation", "concurrency_limit": 128}
 NOT_POSSIBLE = "Not possible"
 BROKEN = "Something went wrong here; the server's log says what."
 
@@ -74,7 +74,7 @@ def wire_run(
         preprocess=False,  # the request checks its fields itself, and names the one that is wrong
         show_progress="hidden",
         api_visibility="private",
-        **CONCURRENCY,  # type: ignore[arg-type]
+        **CONCURRENCY,
     )
     # Runs after the end, an error and Stop alike, and not before the event is over: a next press finds the way free.
     event.then(

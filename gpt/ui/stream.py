@@ -70,9 +70,7 @@ def stream_batches(
         closing.set()
 
 
-def write(
-    backend: CompletionBackend, request: CompletionRequest, transcript: Transcript
-) -> Generator[str, None, None]:
+def write(backend: CompletionBackend, request: CompletionRequest, transcript: Transcript) -> Generator[str, None, None]:
     """Yield the transcript's value as the completion makes it grow.
 
     The rate that it shows counts from the first tokens on, so that it tells the model's speed, not the wait before.

@@ -102,8 +102,10 @@ class Transcript:
             elif "speaker" in line:
                 turns.append([f"{line['speaker']}:\n", ""])
         kept = [turn for turn in turns[:-1] if turn[1].strip()] + turns[-1:]
-        return "\n\n".join(heading + words.strip("\n") if turn + 1 < len(kept) else heading + words
-                           for turn, (heading, words) in enumerate(kept))
+        return "\n\n".join(
+            heading + words.strip("\n") if turn + 1 < len(kept) else heading + words
+            for turn, (heading, words) in enumerate(kept)
+        )
 
     def branch(self, token: int, alternative: int) -> Transcript:
         """The transcript up to the model's piece number `token`, with one of its alternatives in its place.
@@ -140,7 +142,7 @@ def _checked(line: Any) -> Any:
     if isinstance(line, list):
         text, logprob, alternatives, tokens = line
         pairs = all(isinstance(word, str) and isinstance(number, (int, float)) for word, number in alternatives)
-        if isinstance(text, str) and isinstance(logprob, (int, float, type(None))) and pairs and isinstance(tokens, int):
+        if isinstance(text, str) and isinstance(logprob, int | float | None) and pairs and isinstance(tokens, int):
             return line
     elif isinstance(line, dict) and len(line) in (1, 2):
         name, content = next(iter(line.items()))

@@ -11,17 +11,18 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from app import create_app
 from tests.fake_backend import FakeBackend
-from tests.fake_page import create_app, make_catalogue, served
+from tests.fake_page import make_catalogue, served
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext, Page
+    from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize
 
     from gpt.ui.catalogue import Catalogue
 
     Fakes = dict[str, FakeBackend]
 
-DESKTOP = {"width": 1280, "height": 800}
+DESKTOP: ViewportSize = {"width": 1280, "height": 800}
 
 CHROMIUM_FLAGS = (
     "--no-sandbox",
@@ -59,7 +60,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def server(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Catalogue, Fakes]]:
-    """A page over fake backends: its address, catalogue and backends. After the browser: none is made where it is missing."""
+    """A page over fake backends: its address, catalogue and backends; needs the browser, to be skipped with it."""
     fakes = {name: FakeBackend(name) for name in ("laptop", "shakespeare")}
     catalogue = make_catalogue(tmp_path_factory.mktemp("checkpoints"), fakes)
     with served(create_app(catalogue)) as address:

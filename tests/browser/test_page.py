@@ -12,7 +12,7 @@ from tests.fake_backend import FakeBackend
 from tests.fake_page import BROKEN
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import FloatRect, Page
 
 DESKTOP = {"viewport": {"width": 1280, "height": 800}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
@@ -101,7 +101,7 @@ def test_everything_fits_on_every_screen(address: str, visit: Callable[..., Page
     assert (_lightness(page, "body", "backgroundColor") < 128) == (scheme == "dark")
     assert (_lightness(page, "#output .tv-text", "color") > 128) == (scheme == "dark")
     assert (_lightness(page, "#top_k .slider_input_container input", "color") > 128) or scheme == "light"
-    settings, prompt = page.locator("#settings").bounding_box(), page.locator("#prompt").bounding_box()
+    settings, prompt = _box(page, "#settings"), _box(page, "#prompt")
     assert (settings["y"] > prompt["y"] + 300) if screen is PHONE else (settings["x"] > prompt["x"] + prompt["width"])
     for tab in (None, "Dialogue", "Models"):
         if tab:
@@ -122,7 +122,7 @@ def test_a_tap_shows_alternatives_on_a_phone(address: str, visit: Callable[..., 
     page.wait_for_selector("#generate:not(:disabled)")
     page.locator("#output .tv-token").nth(3).tap()
     page.wait_for_selector("#output .tv-pop:not([hidden])")
-    box = page.locator("#output .tv-pop").bounding_box()
+    box = _box(page, "#output .tv-pop")
     assert box["x"] >= 0 and box["x"] + box["width"] <= 390
     page.locator("#output .tv-alternative:has-text('night')").tap()
     page.wait_for_function("document.querySelector('#output').textContent.includes('through nightWhat')")
@@ -136,6 +136,13 @@ def _wait_for_settings(page: Page, values: dict[str, float]) -> None:
             "([name, value]) => Number(document.querySelector(`#${name} input[type=number]`)?.value) === value",
             arg=[name, value],
         )
+
+
+def _box(page: Page, selector: str) -> FloatRect:
+    """Where an element is on the page."""
+    box = page.locator(selector).bounding_box()
+    assert box
+    return box
 
 
 def _lightness(page: Page, selector: str, field: str) -> float:

@@ -1,0 +1,122 @@
+"""The command python app.py: its options and the words with which it fails."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import app
+from tests.fake_page import save_random_checkpoint
+
+ROOT = Path(app.__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def own_signals() -> Iterator[None]:
+    """app.main answers SIGTERM itself; the tests' process must not after it."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
+
+
+@contextlib.contextmanager
+def started(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run the command until the block ends; the process and the address that it prints."""
+    command = [sys.executable, str(ROOT / "app.py"), "--port", "0", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout and process.stderr
+            line = process.stdout.readline()
+            assert line.startswith("Open http://127.0.0.1:"), line or process.stderr.read()
+            yield process, line.split()[1]
+        finally:
+            process.kill()
+
+
+def test_help_names_every_option_and_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, app\n"
+        "try: app.main(['--help'])\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "assert not {'torch', 'gradio', 'uvicorn', 'gpt'} & set(sys.modules)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    for option in ("--host", "--port", "--checkpoint", "--device"):
+        assert option in result.stdout
+
+
+@pytest.mark.parametrize("arguments", [["--port", "70000"], ["--port", "no"], ["--unknown"], ["--port", "-1"]])
+def test_wrong_options_end_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        app.main(arguments)
+    assert end.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_missing_checkpoint_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main(["--checkpoint", str(tmp_path / "none")]) == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert "there is no checkpoint" in output.err and "--checkpoint" in output.err
+    assert output.err.count("\n") == 1
+
+
+def test_a_taken_port_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert app.main(["--port", str(port), "--checkpoint", str(tmp_path)]) == 1
+    error = capsys.readouterr().err
+    assert f"port {port} of 127.0.0.1 is taken" in error and "--port" in error
+
+
+def test_a_host_that_is_not_this_machines_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main(["--host", "256.0.0.1", "--port", "0", "--checkpoint", str(tmp_path)]) == 1
+    assert "--host 256.0.0.1 is no address" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("spoil", "options", "words"),
+    [
+        (lambda folder: (folder / "config.json").unlink(), [], "has no config.json"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"\0" * 40), [], "model.safetensors"),
+        (lambda folder: None, ["--device", "tpu"], "device is 'tpu'"),
+    ],
+)
+def test_a_checkpoint_or_device_that_cannot_be_used_is_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], spoil, options, words
+) -> None:
+    spoil(save_random_checkpoint(tmp_path / "tiny"))
+    assert app.main(["--port", "0", "--checkpoint", str(tmp_path / "tiny"), *options]) == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert words in output.err and output.err.startswith("app.py: ") and output.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_the_page_is_served_until_a_signal_ends_it(tmp_path: Path, stop: signal.Signals) -> None:
+    folder = save_random_checkpoint(tmp_path / "tiny")
+    with started("--checkpoint", str(folder)) as (process, address):
+        with urllib.request.urlopen(f"{address}health", timeout=10) as answer:
+            assert json.load(answer) == {"status": "ok", "checkpoint": "tiny"}
+        with urllib.request.urlopen(f"{address}docs", timeout=10) as answer:
+            assert b"swagger" not in answer.read(), "FastAPI's pages about its routes ask other hosts for their scripts"
+        # An open page listens like this for as long as it is there.
+        with urllib.request.urlopen(f"{address}gradio_api/heartbeat/visitor", timeout=10) as heartbeat:
+            assert heartbeat.status == 200
+            process.send_signal(stop)
+            output, error = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert output == ""
+    assert error == ""
