@@ -188,7 +188,7 @@ def _execute(run: Run, is_main: bool) -> str:
     )
 
     def on_step(step: int, loss: float) -> None:
-        if not math.isnan(loss):
+        if not bar.disable and not math.isnan(loss):
             shown = bar.format_dict
             speed = (step - shown["initial"]) * run.trainer.tokens_per_step / (shown["elapsed"] or math.inf)
             bar.set_postfix_str(f"loss {loss:.3f}, {speed:,.0f} tokens/s", refresh=False)

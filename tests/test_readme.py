@@ -1,0 +1,277 @@
+"""The READMEs tell the truth: their commands run, their file tree is the real one, their figures are the records'."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+import app
+import gpt.generate
+import train.__main__
+import train.evaluate
+from gpt.checkpoint_info import read_info
+from train.presets import PRESETS
+
+ROOT = Path(__file__).resolve().parent.parent
+READMES = ("README.md", "train/README.md", "checkpoints/README.md", "data/README.md")
+SHIPPED = ("laptop", "shakespeare")
+NOT_RUN = "not run"
+TIMEOUT_S = 300  # each takes seconds, unless the machine has much else to do
+
+Check = Callable[[list[str], Path], None]
+
+
+def _text(readme: str) -> str:
+    return (ROOT / readme).read_text(encoding="utf-8")
+
+
+def _fenced(readme: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", _text(readme), re.MULTILINE | re.DOTALL)
+
+
+def _commands() -> list[str]:
+    """Every shell command of every README, once, in their order."""
+    lines = [line for readme in READMES for block in _fenced(readme, "bash") for line in block.splitlines()]
+    return list(dict.fromkeys(lines))
+
+
+def _execute(arguments: Sequence[str], clone: Path) -> str:
+    """Run a command in the clone; its standard output."""
+    # One thread, asleep while it waits: several of these may run at once beside other work.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    result = subprocess.run(arguments, cwd=clone, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def _python(words: list[str]) -> list[str]:
+    return [sys.executable, *words[1:]]
+
+
+def runs(words: list[str], clone: Path) -> None:
+    """Run the command as it stands."""
+    _execute(_python(words), clone)
+
+
+def trains_two_steps(words: list[str], clone: Path) -> None:
+    """Run the command on the bundled text for two steps: whole, it would take minutes or a network."""
+    short = ["--max-steps", "2", "--eval-windows", "8", "--sample-tokens", "4", "--device", "cpu"]
+    if "my-text.txt" not in words and "--resume" not in words:
+        short += ["--data", "sonnets"]
+    if "--resume" in words:
+        short = ["--max-steps", "3", "--device", "cpu"]
+    _execute([*_python(words), *short], clone)
+    if "--out" in words:
+        assert (clone / words[words.index("--out") + 1] / "best" / "model.safetensors").is_file()
+
+
+def serves(words: list[str], clone: Path) -> None:
+    """Serve the page on a free port until it answers, then interrupt it."""
+    command = [*_python(words), "--port", "0"]
+    with subprocess.Popen(command, cwd=clone, text=True, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            address = re.search(r"http://\S+/", process.stdout.readline())
+            assert address is not None
+            with urllib.request.urlopen(f"{address[0]}health", timeout=10) as answer:
+                assert answer.status == 200
+        finally:
+            process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 0
+
+
+def _parser(words: list[str]) -> argparse.ArgumentParser:
+    module = "app" if words[1] == "app.py" else words[words.index("-m") + 1]
+    parsers = {"train": train.__main__, "train.evaluate": train.evaluate, "gpt.generate": gpt.generate}
+    return parsers[module].build_parser()
+
+
+def parses(words: list[str], clone: Path) -> None:
+    """Read the command's arguments: it takes minutes, several machines, or the network."""
+    if words[1] == "app.py":
+        app.parse_options(words[2:])
+    else:
+        _parser(words).parse_args(words[words.index("-m") + 2 :])
+
+
+def parses_under_torchrun(words: list[str], clone: Path) -> None:
+    """Read torchrun's arguments and the command's: it takes GPUs or machines that are not here."""
+    from torch.distributed.run import get_args_parser
+
+    options = get_args_parser().parse_args(words[1:])
+    assert options.module
+    _parser(words).parse_args(options.training_script_args)
+
+
+def runs_under_torchrun(words: list[str], clone: Path) -> None:
+    """Run two real processes."""
+    script = Path(sys.executable).with_name("torchrun")
+    assert script.is_file()
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    with subprocess.Popen([str(script), *words[1:], "--max-steps", "4"], cwd=clone, env=environment) as process:
+        try:
+            assert process.wait(timeout=TIMEOUT_S - 30) == 0
+        finally:
+            process.terminate()  # torchrun then ends its workers too
+    assert (clone / words[words.index("--out") + 1] / "best" / "model.safetensors").is_file()
+
+
+def installs(words: list[str], clone: Path) -> None:
+    """Name files that are there; .ci/run executes the test's line as it stands, in a clean checkout."""
+    parts = " ".join(words).split(" && ")
+    assert parts[:2] == ["python3 -m venv .venv", ". .venv/bin/activate"]
+    assert parts[2].startswith("pip install -r ") and (ROOT / parts[2].split()[-1]).is_file()
+    assert parts[3] in ("python app.py", "python -m pytest")
+
+
+def is_a_check(words: list[str], clone: Path) -> None:
+    """Nothing to run here: this is a check that .ci/run makes, or one that makes this test."""
+    assert " ".join(words) in _text(".ci/run")
+
+
+def is_the_ci_script(words: list[str], clone: Path) -> None:
+    """Have the shell read the script without running it."""
+    _execute(["bash", "-n", words[1]], ROOT)
+
+
+# The first pattern that a command matches says how it is checked.
+CHECKS: tuple[tuple[str, Check], ...] = (
+    ("python3 -m venv *", installs),
+    ("python app.py --host 0.0.0.0 *", parses),
+    ("python app.py --checkpoint checkpoints/laptop", serves),
+    ("python app.py *", parses),
+    ("python -m gpt.generate *", runs),
+    ("python -m train --help", runs),
+    ("python -m train --preset tiny", runs),
+    ("python -m train --preset shakespeare --seed *", parses),
+    ("python -m train --data my-text.txt --out checkpoints/my-short-run *", parses),
+    ("python -m train --data sonnets *", parses),
+    ("python -m train *", trains_two_steps),
+    ("python -m train.evaluate checkpoints/tiny-run/best *", runs),
+    ("python -m train.evaluate *", parses),
+    ("torchrun --standalone --nproc_per_node=2 *--device cpu*", runs_under_torchrun),
+    ("torchrun *", parses_under_torchrun),
+    ("python -m tests.benchmarks * --help", runs),
+    ("python -m pytest -m slow", is_a_check),
+    ("ruff check .", is_a_check),
+    ("mypy", is_a_check),
+    ("bash .ci/run", is_the_ci_script),
+)
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what the commands use, so that their runs land there: code, the bundled text, the shipped models."""
+    folder = tmp_path_factory.mktemp("clone")
+    for name in ("gpt", "train", "tests"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "app.py", folder)
+    (folder / "data").mkdir()
+    shutil.copy(ROOT / "data" / "sonnets.txt", folder / "data")
+    shutil.copy(ROOT / "data" / "sonnets.txt", folder / "my-text.txt")
+    (folder / "checkpoints").mkdir()
+    for name in SHIPPED:
+        (folder / "checkpoints" / name).symlink_to(ROOT / "checkpoints" / name)
+    return folder
+
+
+def _check(command: str) -> Check | None:
+    return next((check for pattern, check in CHECKS if fnmatch(command, pattern)), None)
+
+
+@pytest.mark.timeout(TIMEOUT_S)
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(command, id=command, marks=[pytest.mark.slow] if _check(command) is runs_under_torchrun else [])
+        for command in _commands()
+    ],
+)
+def test_command_of_a_readme_works(command: str, clone: Path) -> None:
+    check = _check(command)
+    assert check is not None, f"{command!r} matches no pattern of CHECKS; say there how it is checked"
+    check(shlex.split(command), clone)
+
+
+@pytest.mark.parametrize("readme", READMES)
+def test_python_of_a_readme_runs(readme: str, clone: Path) -> None:
+    for code in _fenced(readme, "python"):
+        _execute([sys.executable, "-c", code], clone)
+
+
+@pytest.mark.parametrize("readme", READMES)
+def test_link_of_a_readme_leads_somewhere(readme: str) -> None:
+    links = re.findall(r"\]\(([^)\s]+)\)", _text(readme))
+    files = [link for link in links if not link.startswith(("https://", "#"))]
+    assert [link for link in files if not (ROOT / readme).parent.joinpath(link).exists()] == []
+
+
+def _tree() -> list[str]:
+    """The paths of README.md's file tree."""
+    paths, folder = [], ""
+    for line in _fenced("README.md", "text")[0].splitlines():
+        name, purpose = line.split(maxsplit=1)
+        assert purpose
+        if line.startswith("  "):
+            paths.append(folder + name)
+        else:
+            folder = name
+            paths.append(name)
+    return paths
+
+
+def _tracked() -> list[str]:
+    if not (ROOT / ".git").exists() or shutil.which("git") is None:
+        pytest.skip("this is no git checkout, so what belongs to the tree cannot be told from what was left in it")
+    return _execute(["git", "ls-files"], ROOT).splitlines()
+
+
+def test_tree_lists_what_exists() -> None:
+    listed = _tree()
+    assert [path for path in listed if not (ROOT / path).exists()] == []
+    assert [path for path in listed if (ROOT / path).is_dir() != path.endswith("/")] == []
+    assert len(set(listed)) == len(listed)
+
+
+def test_tree_lists_every_part() -> None:
+    parts = set()
+    for path in _tracked():
+        first, slash, rest = path.partition("/")
+        parts.add(first + slash)
+        if first in ("gpt", "train") and not rest.endswith("__init__.py"):
+            second, slash, _ = rest.partition("/")
+            parts.add(f"{first}/{second}{slash}")
+    assert parts - set(_tree()) == set()
+
+
+@pytest.mark.parametrize("readme", ["README.md", "train/README.md"])
+def test_presets_are_the_trainers(readme: str) -> None:
+    table = "\n".join(
+        f"| {name} | {preset.summary} | {preset.minutes} | {preset.result} |" for name, preset in PRESETS.items()
+    )
+    assert table in _text(readme)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_figures_are_the_records(name: str) -> None:
+    row = f"| {name} |" + f" {NOT_RUN} |" * 5
+    if (ROOT / "checkpoints" / name).is_dir():
+        info = read_info(ROOT / "checkpoints" / name)
+        figures = info.record.nats_per_character
+        row = (
+            f"| [{name}](checkpoints/{name}/README.md) | {info.parameters:,} | {info.tokenizer_kind} "
+            f"| {figures['block']:.3f} | {figures['sliding']:.3f} | {info.size_bytes / 1e6:.1f} |"
+        )
+    assert row in _text("README.md")
