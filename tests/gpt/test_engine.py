@@ -133,15 +133,34 @@ def test_the_last_token_says_that_the_length_was_reached():
     assert list(generation) == [] and generation.prompt_tokens == 4
 
 
-def test_penalties_see_the_prompt_and_the_completion():
-    engine = make_engine()
-    never_again = SamplingParams(temperature=0.0, presence_penalty=2.0, frequency_penalty=2.0, repetition_penalty=10.0)
-    [tokens, plain] = run(engine, engine.submit([5, 9], never_again, 40), engine.submit([5, 9], GREEDY, 40))
-    assert len(set(tokens)) > 2 * len(set(plain))
-    with torch.no_grad():
-        logits = engine._batch._model(torch.tensor([[5, 9]]))[0, -1]
-    logits[5], logits[9] = (logits[i] / 10 if logits[i] > 0 else logits[i] * 10 for i in (5, 9))
-    assert tokens[0] == int(logits.argmax())
+@torch.no_grad()
+def penalised_greedy(model, ids, new_tokens, params):
+    """Greedy within the context, with the penalties by their definition."""
+    window = list(ids)
+    while len(window) < len(ids) + new_tokens:
+        logits = model(torch.tensor([window]))[0, -1]
+        for token_id in set(window):
+            factor = params.repetition_penalty
+            logits[token_id] = logits[token_id] / factor if logits[token_id] > 0 else logits[token_id] * factor
+        for token_id in set(window[len(ids) :]):
+            count = window[len(ids) :].count(token_id)
+            logits[token_id] -= params.presence_penalty + count * params.frequency_penalty
+        window.append(int(logits.argmax()))
+    return window[len(ids) :]
+
+
+@pytest.mark.parametrize(
+    "penalties",
+    [{"repetition_penalty": 1.5}, {"presence_penalty": 1.0}, {"frequency_penalty": 0.6}, {"frequency_penalty": -2.0}],
+)
+def test_penalties_count_the_prompt_and_the_completion(penalties):
+    model = make_model()
+    params = SamplingParams(temperature=0.0, **penalties)
+    engine = make_engine(model)
+    prompts = [prompt(3, seed) for seed in range(8)]
+    plain = run(engine, *(engine.submit(ids, GREEDY, 13) for ids in prompts))
+    tokens = run(engine, *(engine.submit(ids, params, 13) for ids in prompts))
+    assert tokens == [penalised_greedy(model, ids, 13, params) for ids in prompts] != plain
 
 
 @torch.no_grad()
