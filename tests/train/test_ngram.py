@@ -38,8 +38,9 @@ def test_context_of_the_validation_text_is_the_training_texts_end() -> None:
     assert expected < 1 < unexpected
 
 
-def test_unseen_character_costs_infinitely_much() -> None:
-    assert ngram_ladder("abab", "ba?", max_order=3) == [math.inf] * 3
+def test_unseen_character_has_its_share_of_what_the_discount_frees() -> None:
+    (nats,) = ngram_ladder("abab", "?", max_order=1)
+    assert nats == pytest.approx(-math.log(DISCOUNT * 2 / 4 * (1 / 3)))
 
 
 def test_sonnets_have_their_ladder() -> None:
