@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -38,9 +37,8 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.fixture(autouse=True)
-def seed() -> Iterator[None]:
+def seed() -> None:
     torch.manual_seed(0)
-    yield
 
 
 def pair(*, dropout: float = 0.0, bias: bool = True, dtype: torch.dtype = torch.float32, **widths: Any) -> tuple:
@@ -154,9 +152,18 @@ def test_attention_equals_torch_in_half_precision(path: None, half: str, kind: s
             actual, expected = run(ours, inputs, **arguments), run(theirs, inputs, **arguments)
         assert actual["output"].dtype == expected["output"].dtype == torch.bfloat16
         for name, tensor in expected.items():
-            scale = max(1.0, tensor.abs().max().item())
-            difference = (actual[name].float() - tensor.float()).abs().max().item()
-            assert difference <= 0.03 * scale, name
+            difference = actual[name].float() - tensor.float()
+            assert difference.norm() <= 0.1 * tensor.float().norm(), name  # over many seeds, up to 0.04
+
+
+def test_attention_may_train_after_it_has_inferred() -> None:
+    """What is kept from one call to the next, such as a causal mask, must serve both."""
+    _, ours = pair()
+    x = torch.randn(1, 23, E)  # a length that no other test has
+    with torch.inference_mode():
+        output, _ = ours(x, x, x, is_causal=True)
+    results = run(ours, [x], is_causal=True)
+    torch.testing.assert_close(results["output"], output)
 
 
 def test_attention_without_bias_equals_torch(path: None) -> None:
