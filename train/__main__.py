@@ -80,12 +80,9 @@ def main(argv: list[str] | None = None) -> int:
     """
     parser = build_parser()
     arguments = parser.parse_args(argv)
-    command = shlex.join(["python", "-m", "train", *(sys.argv[1:] if argv is None else argv)])
-    # Waiting threads that spin instead of sleeping make small models' steps a third faster; read when torch loads.
-    os.environ.setdefault("OMP_WAIT_POLICY", "ACTIVE")
     out: Path = arguments.out or ROOT / "checkpoints" / f"{arguments.preset or DEFAULT_PRESET}-run"
     try:
-        return _train(arguments, _settings(arguments, out), out, command)
+        return _train(arguments, _settings(arguments, out), out, sys.argv[1:] if argv is None else argv)
     except ConfigError as error:
         code, message = 2, str(error)
     except GPTError as error:
@@ -122,7 +119,7 @@ def _settings(arguments: argparse.Namespace, out: Path) -> TrainConfig:
     return dataclasses.replace(config, **overrides)
 
 
-def _train(arguments: argparse.Namespace, config: TrainConfig, out: Path, command: str) -> int:
+def _train(arguments: argparse.Namespace, config: TrainConfig, out: Path, argv: list[str]) -> int:
     import torch
 
     from gpt.device import choose_device
@@ -136,6 +133,9 @@ def _train(arguments: argparse.Namespace, config: TrainConfig, out: Path, comman
         if device.type == "cuda" and processes.world_size > 1:
             device = choose_device(f"cuda:{processes.local_rank}")
             torch.cuda.set_device(device)
+        launcher = ["python", "-m", "train"]
+        if processes.world_size > 1:
+            launcher = ["torchrun", f"--nproc_per_node={processes.world_size}", "-m", "train"]
         resumes = arguments.resume and has_state(out)
         if threads := arguments.threads or (read_state(out).threads if resumes else 0):
             torch.set_num_threads(threads)
@@ -151,14 +151,14 @@ def _train(arguments: argparse.Namespace, config: TrainConfig, out: Path, comman
                 tiktoken_cache=os.environ.get("TIKTOKEN_CACHE_DIR"),
                 device=device,
                 processes=processes,
-                command=command,
+                command=shlex.join([*launcher, *argv]),
             )
         ) as run:
             outcome = _execute(run, processes.is_main)
         if outcome == "stopped" and processes.is_main:
             print(
                 f"stopped at step {run.trainer.state.step} and saved; "
-                f"go on with: {shlex.join(['python', '-m', 'train', '--resume', '--out', str(out)])}",
+                f"go on with: {shlex.join([*launcher, '--resume', '--out', str(out)])}",
                 file=sys.stderr,
             )
         return 130 if outcome == "stopped" else 0
