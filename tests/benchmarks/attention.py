@@ -34,7 +34,7 @@ def run(arguments: list[str]) -> None:
     torch.manual_seed(0)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, float32, dropout {options.dropout:g}")
     print("milliseconds, median (min..max) of", options.turns, "turns")
-    print(f"{'batch x length x embed, heads':<30} {'mask':<7} {'pass':<9} {'torch':>22} {'ours':>22} {'ratio':>6}")
+    print(f"{'batch x length x embed, heads':<30} {'mask':<7} {'pass':<10} {'torch':>22} {'ours':>22} {'ratio':>6}")
     slower = 0
     for shape in SHAPES:
         for causal in (False, True):
@@ -43,10 +43,10 @@ def run(arguments: list[str]) -> None:
                 ratio = statistics.median(a / b for a, b in zip(theirs, ours, strict=True))
                 slower += ratio < 1
                 name = "{} x {} x {}, {}".format(*shape)
-                steps = "and back" if backward else "forward"
+                steps = "+ backward" if backward else "forward"
                 mask = "causal" if causal else "none"
                 print(
-                    f"{name:<30} {mask:<7} {steps:<9} {_summary(theirs):>22} {_summary(ours):>22} {ratio:6.2f}",
+                    f"{name:<30} {mask:<7} {steps:<10} {_summary(theirs):>22} {_summary(ours):>22} {ratio:6.2f}",
                     flush=True,
                 )
     print("ours is at least as fast in all" if not slower else f"ours is slower in {slower} of {4 * len(SHAPES)}")
