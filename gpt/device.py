@@ -22,5 +22,7 @@ def choose_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise ConfigError(f"device is {name!r}; choose auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"device is {name!r}, but torch finds {torch.cuda.device_count()} CUDA devices here; choose cpu or auto")
+        raise ConfigError(
+            f"device is {name!r}, but torch finds {torch.cuda.device_count()} CUDA devices here; choose cpu or auto"
+        )
     return device

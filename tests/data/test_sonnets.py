@@ -65,7 +65,7 @@ def test_no_line_repeats_inside_a_poem(poems):
 
 def test_only_poems_36_and_96_share_lines(poems):
     """Those two end in the same couplet; any other repeat is a slip."""
-    first_seen = {}
+    first_seen: dict[str, int] = {}
     shared = []
     for number, (_, lines) in enumerate(poems, start=1):
         for line in lines:

@@ -110,7 +110,7 @@ def test_exchange_wins_over_a_reader_that_heals_in_between(tmp_path: Path, monke
     folder = tmp_path / "folder"
     write(folder, "old")
     replace = os.replace
-    calls = []
+    calls: list[Any] = []
 
     def heal_first(source: Any, target: Any) -> None:
         if not calls:

@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 import gpt.checkpoint
 from gpt.checkpoint import TrainingRecord, list_checkpoints, load_checkpoint, save_checkpoint
+from gpt.checkpoint_info import read_config
 from gpt.config import GPTConfig
 from gpt.errors import CheckpointError
 from gpt.model import GPT
@@ -333,7 +334,6 @@ def test_load_and_list_heal_a_crash_between_the_renames(folder: Path) -> None:
 
 
 def test_load_repeats_when_the_folder_is_replaced_meanwhile(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read_config = gpt.checkpoint.read_config
     larger = GPTConfig(**{**vars(CONFIG), "embed_dim": 16})
     reads = []
 
@@ -348,58 +348,3 @@ def test_load_repeats_when_the_folder_is_replaced_meanwhile(folder: Path, monkey
     loaded = load_checkpoint(folder)
     assert len(reads) == 2
     assert loaded.config == larger and torch.equal(logits(loaded.model), logits(make_model(larger)))
-
-
-def test_list_shows_checkpoints_and_best_of_runs_by_name(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path / "zebra", make_model(TIED), TOKENIZER)
-    save_checkpoint(tmp_path / "run" / "best", make_model(), TOKENIZER, RECORD, dtype=torch.float16)
-    save_checkpoint(tmp_path / "run" / "last", make_model(), TOKENIZER)
-    (tmp_path / "run" / "metrics.jsonl").write_text("{}")
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "notes.txt").write_text("")
-    shutil.copytree(tmp_path / "zebra", tmp_path / ".hidden.partial")
-    run, zebra = list_checkpoints(tmp_path)
-    assert (run.name, run.folder) == ("run", tmp_path / "run" / "best")
-    assert (zebra.name, zebra.folder) == ("zebra", tmp_path / "zebra")
-    assert (run.config, run.record, run.tokenizer_kind) == (CONFIG, RECORD, "character")
-    assert zebra.record == TrainingRecord()
-    for info in (run, zebra):
-        assert info.parameters == make_model(info.config).num_parameters()
-        assert info.size_bytes == sum(path.stat().st_size for path in info.folder.iterdir())
-
-
-def test_list_loads_no_weights(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = []
-
-    class HeaderOnly:
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            self._file = safe_open(*args, **kwargs)
-
-        def __enter__(self) -> HeaderOnly:
-            opened.append(self._file.__enter__())
-            return self
-
-        def __exit__(self, *args: Any) -> None:
-            self._file.__exit__(*args)
-
-        def keys(self) -> list[str]:
-            return opened[0].keys()
-
-        def get_slice(self, name: str) -> Any:
-            return opened[0].get_slice(name)
-
-    monkeypatch.setattr("gpt.checkpoint_info.safe_open", HeaderOnly)
-    assert len(list_checkpoints(folder.parent)) == 1 and len(opened) == 1
-
-
-def test_list_of_a_missing_root_is_empty(tmp_path: Path) -> None:
-    assert list_checkpoints(tmp_path / "none") == []
-
-
-def test_reference_configurations_have_their_parameter_counts_in_the_list(tmp_path: Path) -> None:
-    characters = CharacterTokenizer("".join(map(chr, range(0x10000, 0x10000 + 50257))))
-    config = GPTConfig(vocab_dim=50257, sequence_dim=100, embed_dim=78, num_heads=13, num_layers=4)
-    save_checkpoint(tmp_path / "shakespeare", GPT.from_config(config), characters, dtype=torch.float16)
-    (info,) = list_checkpoints(tmp_path)
-    assert info.parameters == 8_193_457
-    assert info.size_bytes < 17_000_000
