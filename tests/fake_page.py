@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
-from app import GRADIO_ENVIRONMENT
+from app import GRADIO_ENVIRONMENT, create_app
 
 os.environ.update(GRADIO_ENVIRONMENT)  # before Gradio is imported
 
 import uvicorn
-from fastapi import FastAPI
 
 from gpt import GPT, GPTConfig, save_checkpoint
 from gpt.backends.swappable import SwappableBackend
@@ -28,6 +30,7 @@ from tests.fake_backend import FakeBackend
 CHARACTERS = "".join(chr(code) for code in range(32, 127)) + "\n"
 BROKEN = "broken"
 LOADING_S = 0.3
+Made = TypeVar("Made")
 
 
 def save_random_checkpoint(folder: Path, *, embed_dim: int = 16, nats: float | None = None, steps: int = 0) -> Path:
@@ -65,9 +68,20 @@ def make_catalogue(root: Path, fakes: dict[str, FakeBackend]) -> Catalogue:
     return Catalogue(SwappableBackend(fakes["laptop"]), root, live, load)
 
 
+def in_event_loop(make: Callable[[], Made]) -> Made:
+    """What `make` returns, called while an event loop runs: else Gradio makes a loop for each lock, and closes none."""
+
+    async def call() -> Made:
+        return make()
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        return pool.submit(asyncio.run, call()).result()
+
+
 @contextlib.contextmanager
-def served(application: FastAPI) -> Iterator[str]:
-    """Serve the application in a thread; its address."""
+def served(catalogue: Catalogue) -> Iterator[str]:
+    """Serve the catalogue's page in a thread; its address."""
+    application = in_event_loop(lambda: create_app(catalogue))
     server = uvicorn.Server(uvicorn.Config(application, port=0, log_level="critical", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, name="server", daemon=True)
     thread.start()

@@ -10,7 +10,7 @@ from pathlib import Path
 from gpt.backends.swappable import SwappableBackend
 from gpt.checkpoint_info import CheckpointInfo, list_checkpoints, read_info
 from gpt.completion import BackendInfo, CompletionBackend
-from gpt.errors import CheckpointError
+from gpt.errors import BackendClosedError, CheckpointError
 
 
 class Catalogue:
@@ -58,10 +58,16 @@ class Catalogue:
 
         Raises:
             CheckpointError: it is not on the list or cannot be loaded; nothing has changed then.
+            BackendClosedError: the application ends.
         """
         with self._swapping:
             entry = self.entries().get(name)
             if entry is None:
                 raise CheckpointError(f"there is no checkpoint {name!r} any more; choose one from the list")
-            self.backend.swap(self._load(entry.folder))
+            loaded = self._load(entry.folder)
+            try:
+                self.backend.swap(loaded)
+            except BackendClosedError:
+                loaded.close()
+                raise
             self._live = entry.folder.resolve()

@@ -38,7 +38,7 @@ function draw() {
   if (!value.startsWith(drawn)) erase();
   const end = value.lastIndexOf("\n") + 1;
   if (end === drawn.length) return;
-  const atEnd = text.scrollHeight - text.scrollTop - text.clientHeight < 60;
+  const atEnd = open < 0 && text.scrollHeight - text.scrollTop - text.clientHeight < 60;
   for (const line of value.slice(drawn.length, end).split("\n")) if (line) append(JSON.parse(line));
   drawn = value.slice(0, end);
   view.classList.toggle("tv-filled", drawn !== "");

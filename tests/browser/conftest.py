@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from app import create_app
 from tests.fake_backend import FakeBackend
 from tests.fake_page import make_catalogue, served
 
@@ -63,7 +62,7 @@ def server(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """A page over fake backends: its address, catalogue and backends; needs the browser, to be skipped with it."""
     fakes = {name: FakeBackend(name) for name in ("laptop", "shakespeare")}
     catalogue = make_catalogue(tmp_path_factory.mktemp("checkpoints"), fakes)
-    with served(create_app(catalogue)) as address:
+    with served(catalogue) as address:
         yield address, catalogue, fakes
 
 

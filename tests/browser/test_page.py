@@ -21,7 +21,7 @@ DEFAULTS = {setting.name: setting.default for setting in SETTINGS}
 
 def test_a_card_makes_its_checkpoint_live(address: str, visit: Callable[..., Page], backend: FakeBackend) -> None:
     page = visit(address)
-    backend.delay_s = 0.05
+    backend.delay_s = 0.2
     page.click("#generate")
     page.wait_for_selector("#output .tv-token")
     page.get_by_role("tab", name="Models").click()

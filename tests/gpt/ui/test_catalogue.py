@@ -1,0 +1,80 @@
+"""The checkpoints that the page offers, and which one is live."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from gpt.backends.swappable import SwappableBackend
+from gpt.errors import BackendClosedError, CheckpointError
+from gpt.ui.catalogue import Catalogue
+from tests.fake_backend import FakeBackend
+from tests.fake_page import BROKEN, make_catalogue, save_random_checkpoint
+
+
+@pytest.fixture
+def fakes() -> dict[str, FakeBackend]:
+    return {name: FakeBackend(name) for name in ("laptop", "shakespeare")}
+
+
+@pytest.fixture
+def catalogue(tmp_path: Path, fakes: dict[str, FakeBackend]) -> Catalogue:
+    return make_catalogue(tmp_path, fakes)
+
+
+def test_entries_are_the_folders_checkpoints(catalogue: Catalogue) -> None:
+    assert list(catalogue.entries()) == [BROKEN, "laptop", "shakespeare"]
+    assert catalogue.live() == "laptop"
+
+
+def test_use_loads_first_and_then_swaps(catalogue: Catalogue, fakes: dict[str, FakeBackend]) -> None:
+    catalogue.use("shakespeare")
+    assert catalogue.live() == "shakespeare"
+    assert catalogue.info().name == "shakespeare"
+    assert fakes["laptop"].closed
+
+
+def test_a_failed_load_changes_nothing(catalogue: Catalogue, fakes: dict[str, FakeBackend]) -> None:
+    with pytest.raises(CheckpointError, match="is damaged"):
+        catalogue.use(BROKEN)
+    assert catalogue.live() == catalogue.info().name == "laptop"
+    assert not fakes["laptop"].closed
+
+
+@pytest.mark.parametrize("name", ["none", "../laptop", "/etc", ""])
+def test_only_what_is_on_the_list_can_be_used(catalogue: Catalogue, name: str) -> None:
+    with pytest.raises(CheckpointError, match="choose one from the list"):
+        catalogue.use(name)
+
+
+def test_a_backend_that_cannot_be_put_to_use_is_closed(catalogue: Catalogue, fakes: dict[str, FakeBackend]) -> None:
+    catalogue.backend.close()
+    with pytest.raises(BackendClosedError):
+        catalogue.use("shakespeare")
+    assert fakes["shakespeare"].closed
+
+
+def test_a_checkpoint_from_elsewhere_is_offered_too(tmp_path: Path) -> None:
+    root = tmp_path / "checkpoints"
+    save_random_checkpoint(root / "laptop")
+    elsewhere = save_random_checkpoint(tmp_path / "elsewhere" / "laptop")
+    other = save_random_checkpoint(tmp_path / "elsewhere" / "other")
+    backend = SwappableBackend(FakeBackend())
+
+    catalogue = Catalogue(backend, root, other, lambda folder: FakeBackend(folder.name))
+    assert list(catalogue.entries()) == ["other", "laptop"]
+    assert catalogue.live() == "other"
+    catalogue.use("laptop")
+    assert list(catalogue.entries()) == ["other", "laptop"], "the way back is gone"
+
+    catalogue = Catalogue(backend, root, elsewhere, lambda folder: FakeBackend(folder.name))
+    assert list(catalogue.entries()) == [str(elsewhere), "laptop"]
+    assert catalogue.live() == str(elsewhere)
+
+
+def test_a_live_checkpoint_may_be_deleted(catalogue: Catalogue, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "laptop")
+    assert list(catalogue.entries()) == [BROKEN, "shakespeare"]
+    assert catalogue.live() == "laptop"

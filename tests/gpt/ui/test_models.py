@@ -1,0 +1,64 @@
+"""The cards of the Models tab."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gpt.checkpoint_info import CheckpointInfo
+from gpt.config import GPTConfig
+from gpt.record import TrainingRecord
+from gpt.ui.models import cards
+
+
+def info(name: str, **record: object) -> CheckpointInfo:
+    config = GPTConfig(vocab_dim=1024, sequence_dim=64, embed_dim=128, num_heads=4, num_layers=4)
+    return CheckpointInfo(name, Path(name), 1_050_000, 2_100_000, config, TrainingRecord(**record), "bpe")  # type: ignore[arg-type]
+
+
+def test_a_card_shows_what_is_known() -> None:
+    one = info(
+        "laptop",
+        corpus="shakespeare",
+        steps=3000,
+        best_step=2600,
+        created_at="2026-01-02T03:04:05+00:00",
+        nats_per_character={"block": 1.462, "sliding": 1.447},
+    )
+    html = cards({"laptop": one}, live="laptop")
+    for text in (
+        "laptop",
+        "1,050,000",
+        "64 tokens",
+        "shakespeare",
+        "2,600",
+        "2026-01-02",
+        "2.1 MB",
+        "1.447",
+        "sliding",
+    ):
+        assert text in html
+    assert "Live" in html and "data-name" not in html
+
+
+def test_a_card_leaves_out_what_is_unknown() -> None:
+    html = cards({"run": info("run")}, live="other")
+    assert "no validation figure" in html
+    assert "Corpus" not in html and "Steps" not in html and "Trained" not in html
+    assert 'data-name="run"' in html
+
+
+def test_names_are_text_and_never_markup() -> None:
+    html = cards({'<i a="b">': info("x", corpus="<script>")}, live="")
+    assert "<i" not in html and "<script" not in html
+    assert 'data-name="&lt;i a=&quot;b&quot;&gt;"' in html
+
+
+def test_while_one_loads_no_other_can_be_chosen() -> None:
+    entries = {name: info(name) for name in ("a", "b", "c")}
+    html = cards(entries, live="a", loading="b")
+    assert html.count("Loading") == 1 and html.count('class="loading"') == 1
+    assert 'data-name="c" disabled' in html
+
+
+def test_without_checkpoints_there_is_a_hint() -> None:
+    assert "python -m train" in cards({}, live="")
