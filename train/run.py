@@ -13,8 +13,7 @@ from pathlib import Path
 import torch
 
 from gpt.checkpoint import load_checkpoint, save_checkpoint
-from gpt.checkpoint_info import read_record
-from gpt.errors import CheckpointError, TrainingError, UnknownCharacterError
+from gpt.errors import TrainingError, UnknownCharacterError
 from gpt.model import GPT
 from gpt.record import TrainingRecord
 from gpt.tokenizer import Tokenizer, build_tokenizer
@@ -80,8 +79,12 @@ class Run:
         self.resumed = resume and has_state(out)
         if processes.is_main and not resume:
             check_unused(out)
-        elif processes.is_main and not self.resumed:
-            _check_stateless(out)
+        elif processes.is_main and not self.resumed and (out / BEST_FOLDER).exists():
+            # There was a state before it; to begin anew would replace the best.
+            raise TrainingError(
+                f"the run in {out} cannot be resumed: its state is gone, and only its best checkpoint is left; "
+                "begin anew in another folder"
+            )
         self._corpus = load_corpus(config.data, data_root, min_characters=100)
         self._train_text, self._validation_text = self._corpus.split(config.train_fraction)
         self.tokenizer: Tokenizer
@@ -269,19 +272,6 @@ class Run:
                 if ladder
                 else ""
             )
-        )
-
-
-def _check_stateless(out: Path) -> None:
-    """Raise TrainingError if the run in `out` lacks a state that it had: beginning anew would lose its checkpoint."""
-    try:
-        record = read_record(out / BEST_FOLDER)
-    except CheckpointError:
-        return
-    if record.best_step > read_run_config(out).save_interval:
-        raise TrainingError(
-            f"the run in {out} cannot be resumed: its state is gone, though its best checkpoint, of step "
-            f"{record.best_step}, is there; begin anew in another folder"
         )
 
 

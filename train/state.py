@@ -112,7 +112,7 @@ def read_state(out: Path) -> TrainState:
         return TrainState(**fields)
     except (OSError, ValueError, TypeError) as error:
         raise TrainingError(
-            f"{out / STATE_FOLDER}/state.json cannot be read ({error}); start the run anew in another folder"
+            f"{out / STATE_FOLDER}/state.json cannot be read ({error}); begin anew in another folder"
         ) from error
 
 
@@ -149,14 +149,14 @@ def restore_tensors(
         generators = load_file(folder / "generators.safetensors")
     except (OSError, SafetensorError) as error:
         raise TrainingError(
-            f"the state in {folder} cannot be restored ({error}); start the run anew in another folder"
+            f"the state in {folder} cannot be restored ({error}); begin anew in another folder"
         ) from error
     parameters = dict(model.named_parameters())
     if {name: tensor.shape for name, tensor in weights.items()} != {
         name: tensor.shape for name, tensor in parameters.items()
     }:
         raise TrainingError(
-            f"the weights in {folder} are not of this run's model; start the run anew in another folder"
+            f"the weights in {folder} are not of this run's model; begin anew in another folder"
         )
     with torch.no_grad():
         for name, parameter in parameters.items():

@@ -142,6 +142,8 @@ class Trainer:
         self._copy.train()
         if self._out_of_patience:  # a run that had ended, and was killed before it was scored
             return "early stop"
+        if state.step == 0:
+            self._save()  # a disk that is too small shows at once, and from here on there is a state to resume from
         outcome = "finished"
         while state.step < config.max_steps:
             loss, stopping = self._step(should_stop)

@@ -3,15 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
 
+from tests.train import tiny_run
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small tensors gain nothing from a second thread, and the bits of a sum may depend on how many there are."""
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Small tensors gain nothing from a second thread, and the bits of a sum may depend on how many there are."""
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    with _one_thread():
+        yield
+
+
+@pytest.fixture(scope="session")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus short enough that a run ends soon."""
+    return tiny_run.write_text(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory, text: Path) -> Path:
+    """The folder of a run of tiny_run.SHORT that nothing interrupted; to be looked at only."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    with _one_thread():
+        assert tiny_run.train(*tiny_run.options(out, text, **tiny_run.SHORT)) == 0
+    return out
