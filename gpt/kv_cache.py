@@ -63,9 +63,9 @@ class LayerCache:
             self._keys[:, :, end - new : end] = keys
             self._values[:, :, end - new : end] = values
         else:
-            for row, length in enumerate(lengths):
-                self._keys[row, :, length : length + new] = keys[row]
-                self._values[row, :, length : length + new] = values[row]
+            index = self._cache.positions(new)[:, None, :, None].expand(keys.shape)
+            self._keys.scatter_(2, index, keys.to(self._keys.dtype))
+            self._values.scatter_(2, index, values.to(self._values.dtype))
         return self._keys[:, :, :end], self._values[:, :, :end]
 
 
@@ -106,6 +106,7 @@ class KVCache:
         self._keys, self._values = keys, values
         self._shared_lengths = shared_lengths
         self._start = start
+        self._positions: tuple[list[int], int, Tensor] | None = None
         self._mask: tuple[list[int], int, Tensor | None] | None = None
         self.layers = [LayerCache(self, k, v) for k, v in zip(keys, values, strict=True)]
 
@@ -151,6 +152,15 @@ class KVCache:
         lengths = self.lengths
         return min(lengths) == max(lengths)
 
+    def positions(self, new: int) -> Tensor:
+        """Where the `new` tokens of every row go, (R, new) int64; computed once a step."""
+        lengths = self.lengths
+        if self._positions is None or self._positions[0] != lengths or self._positions[1] != new:
+            device = self._keys[0].device
+            positions = torch.tensor(lengths, device=device)[:, None] + torch.arange(new, device=device)
+            self._positions = (lengths, new, positions)
+        return self._positions[2]
+
     def causal_mask(self, new: int) -> Tensor | None:
         """What the `new` tokens of every row must not attend to, aligned at the lower right of each row's keys.
 
@@ -165,10 +175,8 @@ class KVCache:
             uniform = min(lengths) == max(lengths)
             mask = None
             if not uniform or new > 1:
-                device = self._keys[0].device
-                starts = torch.tensor(lengths[:1] if uniform else lengths, device=device)
-                query_positions = starts[:, None] + torch.arange(new, device=device)
-                key_positions = torch.arange(max(lengths) + new, device=device)
+                query_positions = self.positions(new)[: 1 if uniform else None]
+                key_positions = torch.arange(max(lengths) + new, device=query_positions.device)
                 mask = (key_positions > query_positions[..., None]).unsqueeze(1)
             self._mask = (lengths, new, mask)
         return self._mask[2]
