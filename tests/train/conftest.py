@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -41,3 +43,19 @@ def whole(tmp_path_factory: pytest.TempPathFactory, text: Path) -> Path:
     with _one_thread():
         assert tiny_run.train(*tiny_run.options(out, text, **tiny_run.SHORT)) == 0
     return out
+
+
+@pytest.fixture
+def launch() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts training processes, and ends those that a failed test leaves running."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str, **keywords: Any) -> subprocess.Popen[str]:
+        started.append(tiny_run.start(*arguments, **keywords))
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.terminate()  # torchrun ends its processes then; killed, it would leave them
+            process.communicate(timeout=60)

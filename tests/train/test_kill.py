@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.train.tiny_run import SHORT, assert_same_run, finish, metrics, options, resume_options, start, train
+from tests.train.tiny_run import SHORT, assert_same_run, finish, metrics, options, resume_options, train
 from train.folder import RunFolder, read_run_config
 from train.state import has_state, read_state
 
 Moment = Callable[[Path], bool]
+Launch = Callable[..., "subprocess.Popen[str]"]
 
 
 def after(delay_s: float) -> Moment:
@@ -73,12 +74,12 @@ def steps_saved(out: Path) -> int:
     return read_state(out).step if has_state(out) else 0
 
 
-def test_run_killed_twice_is_the_uninterrupted_one(whole: Path, text: Path, tmp_path: Path) -> None:
+def test_run_killed_twice_is_the_uninterrupted_one(whole: Path, text: Path, tmp_path: Path, launch: Launch) -> None:
     out = tmp_path / "run"
-    assert kill_when(start(*options(out, text, **SHORT)), out, made(1)), "it ended too soon"
+    assert kill_when(launch(*options(out, text, **SHORT)), out, made(1)), "it ended too soon"
     assert steps_saved(out) == 0
-    assert kill_when(start(*resume_options(out)), out, written(".state.partial", 9, 20))
-    code, said = finish(start(*resume_options(out)))
+    assert kill_when(launch(*resume_options(out)), out, written(".state.partial", 9, 20))
+    code, said = finish(launch(*resume_options(out)))
     assert code == 0, said
     assert_same_run(out, whole)
 
@@ -100,10 +101,10 @@ def test_run_killed_before_its_first_state_begins_anew_and_says_so(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_run_killed_at_ten_random_moments_is_the_uninterrupted_one(text: Path, tmp_path: Path) -> None:
+def test_run_killed_at_ten_random_moments_is_the_uninterrupted_one(text: Path, tmp_path: Path, launch: Launch) -> None:
     settings = {**SHORT, "max_steps": 60, "sample_tokens": 10}
     whole, out = tmp_path / "whole", tmp_path / "run"
-    assert finish(start(*options(whole, text, **settings)))[0] == 0
+    assert finish(launch(*options(whole, text, **settings)))[0] == 0
     chance = random.Random(20)
     moments: list[tuple[str, Moment, float]] = [
         ("start-up", after(chance.uniform(0.1, 1.0)), 0),
@@ -121,9 +122,9 @@ def test_run_killed_at_ten_random_moments_is_the_uninterrupted_one(text: Path, t
         arguments = options(out, text, **settings)
         if (out / "config.json").is_file():
             arguments = resume_options(out) if has_state(out) else resume_options(out, threads=1)
-        killed = kill_when(start(*arguments), out, moment, delay_s)
+        killed = kill_when(launch(*arguments), out, moment, delay_s)
         print(f"{index}: {name}: {'killed' if killed else 'had ended'}; saved step {steps_saved(out)}")
         assert killed, f"it ended before {name}"
-    code, said = finish(start(*resume_options(out)))
+    code, said = finish(launch(*resume_options(out)))
     assert code == 0, said
     assert_same_run(out, whole)

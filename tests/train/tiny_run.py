@@ -67,8 +67,8 @@ def finish(process: subprocess.Popen[str], timeout_s: float = 300) -> tuple[int,
     try:
         output, errors = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:
-        process.kill()
-        _, errors = process.communicate()
+        process.terminate()
+        _, errors = process.communicate(timeout=60)
         raise AssertionError(f"still running after {timeout_s} s: {errors[-3000:]}") from None
     assert output == ""
     return process.returncode, errors
