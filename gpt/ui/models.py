@@ -14,6 +14,7 @@ from gpt.errors import GPTError
 from gpt.ui.catalogue import Catalogue
 from gpt.ui.figures import PROTOCOLS, nats, size
 from gpt.ui.header import Header
+from gpt.ui.run import as_sentence
 
 logger = logging.getLogger(__name__)
 
@@ -68,10 +69,10 @@ class Models:
         try:
             self._catalogue.use(name)
         except GPTError as error:
-            gr.Warning(escape(str(error)), title="The checkpoint was not changed")
+            gr.Warning(as_sentence(error))
         except Exception:
             logger.exception("the checkpoint %s could not be loaded", name)
-            gr.Warning("It could not be loaded; the server's log says why.", title="The checkpoint was not changed")
+            gr.Warning("The checkpoint could not be loaded; the server's log says why.")
         *updates, checkpoint = self.updates()
         yield [*updates, checkpoint | {"interactive": True}]
 

@@ -25,7 +25,8 @@ EXAMPLES = (
     "Shall I compare thee",
 )
 ALTERNATIVES = 6
-EMPTY = "The text appears here as it is written. Point at a token to see what else the model had in mind."
+KEYS = "<kbd>Ctrl</kbd> <kbd>Enter</kbd> writes, <kbd>Esc</kbd> stops"
+EMPTY = "The text appears here as it is written. Point at a token, or tap it, to see what else the model had in mind."
 
 
 class Playground:
@@ -48,6 +49,7 @@ class Playground:
             start = gr.Button("Generate", variant="primary", elem_id="generate", min_width=120)
             stop = gr.Button("Stop", variant="stop", elem_id="stop", interactive=False, min_width=80)
             clear = gr.Button("Clear", elem_id="clear", min_width=80)
+            gr.HTML(KEYS, elem_classes=["keys"], apply_default_css=False, min_width=180)
         self._controls = Controls(start, stop, clear)
         self.output = token_view(elem_id="output", name="Generated text", empty=EMPTY, stop="#stop")
 

@@ -16,8 +16,13 @@ logger = logging.getLogger(__name__)
 
 # More than the backends serve or queue: it is theirs to refuse with words when they are full.
 CONCURRENCY = {"concurrency_id": "generation", "concurrency_limit": 128}
-NOT_POSSIBLE = "Not possible"
 BROKEN = "Something went wrong here; the server's log says what."
+
+
+def as_sentence(error: GPTError) -> str:
+    """The error's words, begun with a capital; escaped, for the page takes a message as HTML."""
+    words = str(error)
+    return escape(words[:1].upper() + words[1:])
 
 
 class Controls:
@@ -61,10 +66,10 @@ def wire_run(
                 for update in written:
                     yield [*update, *idle]
         except GPTError as error:
-            gr.Warning(escape(str(error)), title=NOT_POSSIBLE)
+            gr.Warning(as_sentence(error))
         except Exception:
             logger.exception("a run failed")
-            gr.Warning(BROKEN, title=NOT_POSSIBLE)
+            gr.Warning(BROKEN)
 
     event = gr.on(
         triggers,

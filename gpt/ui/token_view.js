@@ -2,7 +2,7 @@
 // What a model wrote is never trusted: it reaches the page through textContent only.
 
 const ALTERNATIVES = 6;
-const SURPRISING = 6; // nats: a token of this log-probability, 0.25 %, gets the full tint
+const SURPRISING = 7; // nats: a token of this log-probability, 0.1 %, gets the full tint
 const LEAVE_MS = 220; // time to move the pointer from a token to its alternatives
 
 const view = element.querySelector(".tv");
@@ -196,8 +196,15 @@ pop.addEventListener("pointerleave", (event) => event.pointerType !== "touch" &&
 const away = (event) => open >= 0 && !element.contains(event.target) && hide();
 document.addEventListener("pointerdown", away);
 document.addEventListener("keydown", (event) => event.key === "Escape" && hide());
-window.addEventListener("scroll", hide, { passive: true });
-text.addEventListener("scroll", hide, { passive: true });
+// The alternatives stay beside their token while the page scrolls, and go when the text scrolls it out of sight.
+const follow = () => {
+  if (open < 0) return;
+  const [box, frame] = [tokens[open].node.getBoundingClientRect(), text.getBoundingClientRect()];
+  if (box.bottom < frame.top || box.top > frame.bottom) hide();
+  else arrange(tokens[open].node);
+};
+window.addEventListener("scroll", follow, { passive: true });
+text.addEventListener("scroll", follow, { passive: true });
 
 // --- keyboard --------------------------------------------------------------------------------------------------
 

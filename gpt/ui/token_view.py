@@ -15,7 +15,8 @@ TEMPLATE = """
     </span>
     <button type="button" class="tv-copy">Copy text</button>
   </div>
-  <div class="tv-text" role="group" tabindex="-1" aria-label="{{name}}" data-empty="{{empty}}"></div>
+  <div class="tv-text" role="group" tabindex="-1" data-empty="{{empty}}"
+    aria-label="{{name}}; arrow keys move from token to token, Enter leads to the alternatives"></div>
   <div class="tv-pop" role="dialog" aria-label="Alternatives" hidden></div>
   <span class="tv-status" role="status"></span>
 </div>

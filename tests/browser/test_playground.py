@@ -22,13 +22,14 @@ POPOVER = "#output .tv-pop"
 
 
 def test_generate_streams_tokens_tinted_by_probability(page: Page, backend: FakeBackend) -> None:
-    backend.delay_s = 0.05
+    backend.delay_s = 0.1
     page.fill("#max_new_tokens input[type=number]", "60")
     page.fill("#seed input", "7")
     page.click("#generate")
     page.wait_for_selector(TOKEN)
     early = page.locator(TOKEN).count()
     assert page.is_enabled("#stop") and page.is_disabled("#generate") and page.is_disabled("#clear")
+    backend.delay_s = 0.01
     page.wait_for_selector("#generate:not(:disabled)")
     assert page.is_disabled("#stop")
     assert 0 < early < 60, "all tokens came at once"
@@ -43,7 +44,7 @@ def test_generate_streams_tokens_tinted_by_probability(page: Page, backend: Fake
     stats = page.inner_text("#output .tv-stats")
     assert "60 tokens" in stats and "seed 7" in stats
     assert _figure(stats, "perplexity") == pytest.approx(math.exp(-sum(logprobs) / 60), abs=0.01)
-    assert 1 < _figure(stats, "tokens/s") < 20.5
+    assert 1 < _figure(stats, "tokens/s") < 101
 
 
 def test_pointing_at_a_token_shows_its_alternatives(page: Page) -> None:

@@ -6,13 +6,12 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 
+import gradio_client  # type: ignore[import-untyped]
 import pytest
 
 from gpt.errors import QueueFullError
 from tests.fake_backend import UNKNOWN, FakeBackend
 from tests.fake_page import make_catalogue, served
-
-gradio_client = pytest.importorskip("gradio_client")
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +105,7 @@ def test_a_full_queue_is_said(client: gradio_client.Client, backend: FakeBackend
 
 
 def test_eight_stream_side_by_side_and_a_cancelled_one_frees_its_place(address: str, backend: FakeBackend) -> None:
-    backend.delay_s = 0.05
+    backend.delay_s = 0.1
     clients = [gradio_client.Client(address, verbose=False) for _ in range(8)]
     jobs = [
         client.submit("a", 0.8, 50, 1.0, 0.0, 1.0, 120, seed, api_name="/generate")
@@ -116,6 +115,7 @@ def test_eight_stream_side_by_side_and_a_cancelled_one_frees_its_place(address: 
     wait_until(lambda: all(job.outputs() for job in jobs))
     jobs[3].cancel()
     wait_until(lambda: backend.active == 7)
+    backend.delay_s = 0
     for seed, job in enumerate(jobs):
         if seed != 3:
             assert job.result(timeout=30) == backend.text(seed, 120)
