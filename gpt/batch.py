@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gpt.decode_step import decode_step
 from gpt.errors import BackendError, GPTError
 from gpt.generation import Generation
 from gpt.kv_cache import KVCache
@@ -78,7 +79,8 @@ class Batch:
     def __init__(self, model: GPT, max_streams: int, prefill_tokens: int) -> None:
         self.sequences: list[Sequence] = []
         self.capacity = model.config.sequence_dim
-        self._model = model
+        self._hidden_states = model.hidden_states
+        self._decode_step = decode_step(model)
         self._prefill_tokens = prefill_tokens
         self._device = model.head.weight.device
         self._cache = KVCache.from_config(model.config, max_streams, dtype=model.head.weight.dtype, device=self._device)
@@ -135,8 +137,7 @@ class Batch:
         if sequences:
             with failing(sequences):
                 input_ids = torch.tensor([sequence.ids[-1:] for sequence in sequences], device=self._device)
-                states = self._model.hidden_states(input_ids, self._fronts[len(sequences) - 1])
-                return sequences, [states[:, -1]]
+                return sequences, [self._decode_step(input_ids, self._fronts[len(sequences) - 1])[:, -1]]
         return [], []
 
     def _read(self, piece: list[int]) -> Tensor | None:
@@ -144,7 +145,7 @@ class Batch:
         row = self._decoding
         with failing([self.sequences[row]]):
             input_ids = torch.tensor([piece], device=self._device)
-            return self._model.hidden_states(input_ids, self._cache.rows(row, row + 1))[:, -1]
+            return self._hidden_states(input_ids, self._cache.rows(row, row + 1))[:, -1]
         return None
 
     def _empty_full_rows(self) -> None:

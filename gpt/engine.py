@@ -48,7 +48,8 @@ class Engine:
         prefill_tokens: tokens of prompts read in one step; with more, a prompt is in sooner and the others wait longer.
         num_threads: torch's threads on a CPU, set by the background thread when it starts (torch has one such number
             for the process). None means one for models below 32 million parameters and torch's own number above:
-            the small one is as fast with one thread, and much faster when other processes keep the cores busy.
+            a second thread gave the small ones a quarter more on idle cores, and made them five times as slow on
+            cores that other processes kept busy.
         background: run the steps in a thread of the engine's own, from the first request on; otherwise whoever made
             the engine calls `step`.
 

@@ -243,14 +243,14 @@ def test_a_full_queue_refuses_in_words():
 
 def failing_at(model, token_id):
     """The model, raising whenever it is fed the token."""
-    hidden_states = model.hidden_states
+    forward = model.token_embedding.forward
 
-    def raise_at(input_ids, kv_cache=None):
+    def raise_at(input_ids):
         if (input_ids == token_id).any():
             raise RuntimeError("out of memory")
-        return hidden_states(input_ids, kv_cache)
+        return forward(input_ids)
 
-    model.hidden_states = raise_at
+    model.token_embedding.forward = raise_at
     return model
 
 
@@ -284,7 +284,7 @@ def test_a_step_that_fails_ends_its_requests_and_the_engine_goes_on():
     assert [next(first).token_id for _ in range(3)] == wanted[:3]
     with pytest.raises(BackendError):
         next(first)
-    del model.hidden_states  # the class's own again
+    del model.token_embedding.forward  # the class's own again
     assert run(engine, engine.submit(ids, GREEDY, 6)) == [wanted]
 
 
@@ -355,7 +355,23 @@ def test_closing_ends_open_streams_in_words_and_refuses_new_ones():
                 pass
     with pytest.raises(BackendClosedError):
         engine.submit(prompt(3))
-    assert not any(thread.name == "gpt-engine" for thread in threading.enumerate())
+
+
+def test_closing_waits_for_the_step_under_way():
+    model = make_model()
+    forward, inside = model.token_embedding.forward, threading.Event()
+
+    def slow(input_ids):
+        inside.set()
+        time.sleep(0.2)
+        return forward(input_ids)
+
+    model.token_embedding.forward = slow
+    engine = Engine(model, num_threads=1)
+    engine.submit(prompt(3))
+    assert inside.wait(10)
+    engine.close()
+    assert engine._thread and not engine._thread.is_alive()
 
 
 def test_cancelling_wakes_a_consumer_that_waits():

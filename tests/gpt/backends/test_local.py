@@ -109,6 +109,15 @@ def test_chunks_joined_are_the_decoded_ids(backend, seed):
     assert text_of(backend.stream(request(seed=seed))) == text_of(chunks)
 
 
+def test_a_text_of_any_length_ends_with_all_its_tokens(backend):
+    whole = list(backend.stream(request()))
+    for length in range(1, 60):
+        chunks = list(backend.stream(request(max_new_tokens=length)))
+        assert ids_of(chunks) == ids_of(whole)[:length]
+        assert text_of(chunks) == backend._tokenizer.decode(ids_of(chunks))
+        assert chunks[-1].finish_reason == "length"
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_every_stop_string_ends_the_same_text_before_itself(backend, seed):
     whole = text_of(backend.stream(request(seed=seed)))

@@ -84,6 +84,18 @@ def test_the_old_one_is_closed_also_when_its_streams_end_early(end):
     assert (old.closed, old.open) == (1, 0)
 
 
+def test_closing_a_stream_before_its_first_chunk_closes_the_backends_own():
+    class Eager(Backend):
+        def stream(self, request):
+            self.given = super().stream(request)
+            next(self.given)
+            return self.given
+
+    backend = Eager("a")
+    SwappableBackend(backend).stream(REQUEST).close()
+    assert backend.open == 0
+
+
 def test_a_refused_request_does_not_count_as_open():
     class Full(Backend):
         def stream(self, request):

@@ -1,0 +1,171 @@
+"""One stream of text: the engine beside transformers' `generate` with its cache, same weights, same settings.
+
+Each is measured in a process of its own, in turn, several times. transformers runs with one thread and with one a
+core, and the ratio is to whichever of the two was faster. The shakespeare configuration, with the weights of
+checkpoints/shakespeare where they are and random ones (rounded to half precision, as those are stored) elsewhere;
+prompt of 10 tokens, 90 new ones, temperature 0.8, top_k 50. GPT-2's format has no bias on the head, so transformers
+adds none: that spares it work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+CHECKPOINT = Path(__file__).resolve().parents[2] / "checkpoints" / "shakespeare"
+PROMPT_TOKENS, NEW_TOKENS = 10, 90
+
+
+def run(arguments: list[str]) -> None:
+    """Measure all of them, and print medians, ranges and the ratio."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks decode", description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="processes of each kind (%(default)s)")
+    parser.add_argument("--texts", type=int, default=5, metavar="N", help="texts in each process (%(default)s)")
+    parser.add_argument("--measure", choices=("engine", "transformers"), help=argparse.SUPPRESS)
+    parser.add_argument("--threads", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.measure:
+        print(_measure(options.measure, options.threads, options.texts))
+        return
+    every_core = str(os.cpu_count() or 1)
+    contestants = {
+        "engine": ["engine"],
+        "transformers, 1 thread": ["transformers", "--threads", "1"],
+        f"transformers, {every_core} threads": ["transformers", "--threads", every_core],
+    }
+    rates: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(options.repeats):
+        for name, measured in contestants.items():
+            command = [sys.executable, "-m", "tests.benchmarks.decode", "--measure", *measured]
+            output = subprocess.check_output([*command, "--texts", str(options.texts)], text=True)
+            rates[name].append(float(output))
+    medians = {name: statistics.median(measured) for name, measured in rates.items()}
+    print(f"{'tokens per second':<28} median    min    max")
+    for name, found in rates.items():
+        print(f"{name:<28} {medians[name]:6.0f} {min(found):6.0f} {max(found):6.0f}")
+    engine = medians.pop("engine")
+    fastest = max(medians, key=medians.__getitem__)
+    print(f"engine / {fastest}: {engine / medians[fastest]:.2f}")
+
+
+def _measure(kind: str, threads: int | None, texts: int) -> float:
+    """The median tokens per second over some texts, behind one that warms up."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    generate = _engine() if kind == "engine" else _transformers()
+    rates = []
+    for seed in range(texts + 1):
+        prompt = torch.randint(50257, (PROMPT_TOKENS,), generator=torch.Generator().manual_seed(seed)).tolist()
+        started = time.perf_counter()
+        generate(prompt, seed)
+        rates.append(NEW_TOKENS / (time.perf_counter() - started))
+    return statistics.median(rates[1:])
+
+
+def _model():
+    import torch
+
+    from gpt import GPT, GPTConfig, load_checkpoint
+
+    if CHECKPOINT.is_dir():
+        return load_checkpoint(CHECKPOINT).model
+    torch.manual_seed(0)
+    config = GPTConfig(vocab_dim=50257, sequence_dim=100, embed_dim=78, num_heads=13, num_layers=4)
+    model = GPT.from_config(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(parameter.half())
+    return model
+
+
+def _engine() -> Callable[[list[int], int], None]:
+    """Generation by the engine, in its background thread, read as a backend reads it."""
+    from gpt.engine import Engine
+
+    engine = Engine(_model())
+
+    def generate(prompt: list[int], seed: int) -> None:
+        assert len(list(engine.submit(prompt, max_new_tokens=NEW_TOKENS, seed=seed))) == NEW_TOKENS
+
+    return generate
+
+
+def _transformers() -> Callable[[list[int], int], None]:
+    """Generation by transformers, with the model's weights."""
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    model = _model()
+    config = model.config
+    theirs = GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=config.vocab_dim,
+            n_positions=config.sequence_dim,
+            n_embd=config.embed_dim,
+            n_head=config.num_heads,
+            n_layer=config.num_layers,
+            activation_function="gelu",
+            layer_norm_epsilon=config.layer_norm_eps,
+            tie_word_embeddings=False,
+            eos_token_id=None,
+            bos_token_id=None,
+            pad_token_id=0,
+        )
+    ).eval()
+    weights = {
+        "transformer.wte.weight": model.token_embedding.weight,
+        "transformer.wpe.weight": model.position_embedding.weight,
+        "transformer.ln_f.weight": model.norm.weight,
+        "transformer.ln_f.bias": model.norm.bias,
+        "lm_head.weight": model.head.weight,
+    }
+    for number, block in enumerate(model.blocks):
+        at = f"transformer.h.{number}."
+        weights |= {
+            at + "ln_1.weight": block.norm1.weight,
+            at + "ln_1.bias": block.norm1.bias,
+            at + "ln_2.weight": block.norm2.weight,
+            at + "ln_2.bias": block.norm2.bias,
+            at + "attn.c_attn.weight": block.self_attn.in_proj_weight.t(),
+            at + "attn.c_attn.bias": torch.zeros(3 * config.embed_dim),
+            at + "attn.c_proj.weight": block.self_attn.out_proj.weight.t(),
+            at + "attn.c_proj.bias": block.self_attn.out_proj.bias,
+            at + "mlp.c_fc.weight": block.linear1.weight.t(),
+            at + "mlp.c_fc.bias": block.linear1.bias,
+            at + "mlp.c_proj.weight": block.linear2.weight.t(),
+            at + "mlp.c_proj.bias": block.linear2.bias,
+        }
+    theirs.load_state_dict(weights, strict=True)
+    with torch.no_grad():
+        ids = torch.arange(config.sequence_dim)[None]
+        torch.testing.assert_close(theirs(ids).logits + model.head.bias, model(ids), rtol=1e-4, atol=1e-4)
+
+    @torch.inference_mode()
+    def generate(prompt: list[int], seed: int) -> None:
+        torch.manual_seed(seed)
+        ids = torch.tensor([prompt])
+        output = theirs.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=True,
+            temperature=0.8,
+            top_k=50,
+            use_cache=True,
+            max_new_tokens=NEW_TOKENS,
+        )
+        assert output.shape[1] == PROMPT_TOKENS + NEW_TOKENS
+
+    return generate
+
+
+if __name__ == "__main__":
+    run(sys.argv[1:])
