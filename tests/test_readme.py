@@ -261,7 +261,7 @@ def test_presets_are_the_trainers(readme: str) -> None:
     table = "\n".join(
         f"| {name} | {preset.summary} | {preset.minutes} | {preset.result} |" for name, preset in PRESETS.items()
     )
-    assert table in _text(readme)
+    assert table in _text(readme), f"write into {readme}:\n{table}"
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -274,4 +274,4 @@ def test_figures_are_the_records(name: str) -> None:
             f"| [{name}](checkpoints/{name}/README.md) | {info.parameters:,} | {info.tokenizer_kind} "
             f"| {figures['block']:.3f} | {figures['sliding']:.3f} | {info.size_bytes / 1e6:.1f} |"
         )
-    assert row in _text("README.md")
+    assert row in _text("README.md"), f"write into README.md:\n{row}"
