@@ -42,7 +42,7 @@ def _endpoint(backend: CompletionBackend) -> Callable[..., Generator[str, None, 
                 seed=None if seed == -1 else seed,
             )
             for batch in stream_batches(backend, request):
-                text += "".join(chunk.text for chunk in batch)
+                text += "".join(chunk.text for chunk, _ in batch)
                 yield text
         except GPTError as error:
             raise gr.Error(str(error)) from error

@@ -7,6 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Generator
+from typing import NamedTuple
 
 from gpt.completion import CompletionBackend, CompletionChunk, CompletionRequest
 from gpt.ui.transcript import Transcript
@@ -15,9 +16,16 @@ INTERVAL_S = 0.07
 IDLE_S = 0.25
 
 
+class TimedChunk(NamedTuple):
+    """A chunk, and when the backend gave it (time.monotonic)."""
+
+    chunk: CompletionChunk
+    at_s: float
+
+
 def stream_batches(
     backend: CompletionBackend, request: CompletionRequest, interval_s: float = INTERVAL_S
-) -> Generator[list[CompletionChunk], None, None]:
+) -> Generator[list[TimedChunk], None, None]:
     """Yield the chunks of the request in batches: the first at once, then one batch every `interval_s` at most.
 
     While nothing comes, an empty batch is yielded every quarter of a second: a generator can only be closed where it
@@ -27,14 +35,14 @@ def stream_batches(
     Raises:
         GPTError: whatever the backend raised.
     """
-    arrived: queue.SimpleQueue[CompletionChunk | BaseException | None] = queue.SimpleQueue()
+    arrived: queue.SimpleQueue[TimedChunk | BaseException | None] = queue.SimpleQueue()
     closing = threading.Event()
 
     def read() -> None:
         try:
             with contextlib.closing(backend.stream(request)) as stream:
                 for chunk in stream:
-                    arrived.put(chunk)
+                    arrived.put(TimedChunk(chunk, time.monotonic()))
                     if closing.is_set():
                         return
             arrived.put(None)
@@ -50,10 +58,10 @@ def stream_batches(
             except queue.Empty:
                 yield []
                 continue
-            if isinstance(item, CompletionChunk):
+            if isinstance(item, TimedChunk):
                 time.sleep(max(0.0, sent_at + interval_s - time.monotonic()))
-            batch: list[CompletionChunk] = []
-            while isinstance(item, CompletionChunk):
+            batch: list[TimedChunk] = []
+            while isinstance(item, TimedChunk):
                 batch.append(item)
                 try:
                     item = arrived.get_nowait()
@@ -73,28 +81,28 @@ def stream_batches(
 def write(backend: CompletionBackend, request: CompletionRequest, transcript: Transcript) -> Generator[str, None, None]:
     """Yield the transcript's value as the completion makes it grow.
 
-    The rate that it shows counts from the first tokens on, so that it tells the model's speed, not the wait before.
+    The rate that it shows counts from the first chunk on, so that it tells the model's speed, not the wait before.
 
     Raises:
         GPTError: whatever the backend raised.
     """
     started_at: float | None = None
-    first = tokens = 0
+    tokens = 0  # after the first chunk
     with contextlib.closing(stream_batches(backend, request)) as batches:
         for batch in batches:
             if not batch:
                 yield transcript.value
                 continue
-            if started_at is None:
-                transcript.add_seed(batch[0].seed)
-            for chunk in batch:
+            for chunk, at_s in batch:
+                if started_at is None:
+                    started_at = at_s
+                    transcript.add_seed(chunk.seed)
+                else:
+                    tokens += len(chunk.token_ids)
                 transcript.add_chunk(chunk)
-                tokens += len(chunk.token_ids)
-            now = time.monotonic()
-            if started_at is None:
-                started_at, first = now, tokens
-            seconds = now - started_at
-            transcript.add_stats((tokens - first) / seconds if tokens > first and seconds > 0 else None)
-            if batch[-1].finish_reason is not None:
-                transcript.add_end(batch[-1].finish_reason)
+            assert started_at is not None
+            seconds = batch[-1].at_s - started_at
+            transcript.add_stats(tokens / seconds if tokens and seconds > 0 else None)
+            if reason := batch[-1].chunk.finish_reason:
+                transcript.add_end(reason)
             yield transcript.value

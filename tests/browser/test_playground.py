@@ -228,7 +228,7 @@ def _wait_for_requests(backend: FakeBackend, number: int) -> list[CompletionRequ
     return backend.requests
 
 
-def _wait_until(true: Callable[[], bool], seconds: float = 5.0) -> None:
+def _wait_until(true: Callable[[], bool], seconds: float = 20.0) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline

@@ -43,7 +43,7 @@ class Blocked(FakeBackend):
 
 def test_batches_hold_every_chunk_in_order() -> None:
     batches = list(stream_batches(FakeBackend(), request(), interval_s=0.01))
-    chunks = [chunk for batch in batches for chunk in batch]
+    chunks = [chunk for batch in batches for chunk, _ in batch]
     assert "".join(chunk.text for chunk in chunks) == FakeBackend().text(0, 20)
     assert chunks[-1].finish_reason == "length"
 
@@ -88,6 +88,12 @@ def test_an_error_under_way_comes_after_the_text_before_it() -> None:
     with pytest.raises(BackendClosedError):
         list(write(backend, request(), transcript))
     assert transcript.prompt() == backend.text(0, 5)
+
+
+def test_the_rate_is_the_models_not_the_pages() -> None:
+    transcript = Transcript()
+    list(write(FakeBackend(delay_s=0.002), request(10), transcript))  # over before the page's second step
+    assert json.loads(transcript.value.split("\n")[-3])["stats"][1] > 100
 
 
 def test_write_yields_a_growing_transcript_with_seed_stats_and_end() -> None:
