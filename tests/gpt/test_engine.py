@@ -294,12 +294,12 @@ def test_one_request_without_finite_logits_fails_alone_and_leaves_no_trace_in_it
         model.token_embedding.weight[60] = float("nan")
     wanted = uncached_greedy(model, [1, 2], 6)
     engine = make_engine(model, max_streams=2)
-    failed, fine = engine.submit([3, 4, 5, 6, 60], GREEDY), engine.submit([1, 2], GREEDY, 6)
+    failed, fine = engine.submit([*prompt(12, 5), 60], GREEDY), engine.submit([1, 2], GREEDY, 6)
     assert run(engine, fine) == [wanted]
     with pytest.raises(BackendError, match="not finite numbers"):
         next(failed)
     # Rows of different lengths: the shorter one's stale part is masked, and must not be NaN.
-    both = engine.submit([1, 2], GREEDY, 6), engine.submit(prompt(9, 3), GREEDY, 6)
+    both = engine.submit([1, 2], GREEDY, 6), engine.submit(prompt(14, 3), GREEDY, 6)
     assert run(engine, *both)[0] == wanted
 
 
