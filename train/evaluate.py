@@ -52,8 +52,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _evaluate(arguments: argparse.Namespace, protocols: list[str]) -> None:
     from gpt.checkpoint import load_checkpoint
-    from train.corpus import load_corpus
     from gpt.device import choose_device
+    from train.corpus import load_corpus
     from train.metrics import nanogpt_nats, validation_tokens, window_nats
     from train.ngram import ngram_ladder
 
