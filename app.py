@@ -33,6 +33,7 @@ DEFAULT_CHECKPOINT = CHECKPOINTS / "laptop"
 GRADIO_ENVIRONMENT = {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_ANALYTICS_CACHE_FREQUENCY": str(10**9)}
 # Browsers keep a connection open for the page's events; it is cut this long after the request to stop.
 SHUTDOWN_S = 1
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StartError(Exception):
@@ -134,6 +135,8 @@ def serve(options: argparse.Namespace) -> None:
 
         config = uvicorn.Config(create_app(catalogue), log_level="warning", timeout_graceful_shutdown=SHUTDOWN_S)
         _listen(listener)
+        for stop in STOP_SIGNALS:
+            signal.signal(stop, signal.SIG_IGN)  # the server takes them, and raises them again when it has ended
         try:
             Server(config).run(sockets=[listener])
         finally:
@@ -145,14 +148,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_options(arguments)
     os.environ.update(GRADIO_ENVIRONMENT)
     sys.meta_path.insert(0, _WithoutStubFiles)
-    signal.signal(signal.SIGTERM, _leave)
+    for stop in STOP_SIGNALS:
+        signal.signal(stop, _quit)
     try:
         serve(options)
     except StartError as error:
         print(f"app.py: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 0
     return 0
 
 
@@ -181,8 +183,9 @@ class _WithoutStubFiles:
         return spec
 
 
-def _leave(_signal: int, _frame: Any) -> NoReturn:
-    raise SystemExit(0)
+def _quit(_signal: int, _frame: Any) -> NoReturn:
+    """Leave at once: while the program loads there is nothing to save, and an import may swallow an exception."""
+    os._exit(0)
 
 
 def _port(text: str) -> int:

@@ -23,10 +23,11 @@ ROOT = Path(app.__file__).parent
 
 @pytest.fixture(autouse=True)
 def own_signals() -> Iterator[None]:
-    """app.main answers SIGTERM itself; the tests' process must not after it."""
-    handler = signal.getsignal(signal.SIGTERM)
+    """app.main answers signals itself; the tests' process must not after it."""
+    handlers = {stop: signal.getsignal(stop) for stop in app.STOP_SIGNALS}
     yield
-    signal.signal(signal.SIGTERM, handler)
+    for stop, handler in handlers.items():
+        signal.signal(stop, handler)
 
 
 @contextlib.contextmanager
@@ -105,7 +106,20 @@ def test_a_checkpoint_or_device_that_cannot_be_used_is_a_sentence(
     assert words in output.err and output.err.startswith("app.py: ") and output.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("stop", app.STOP_SIGNALS)
+def test_a_signal_while_it_loads_ends_it_at_once(tmp_path: Path, stop: signal.Signals) -> None:
+    folder = save_random_checkpoint(tmp_path / "tiny")
+    code = (
+        "import signal, sys, threading, time, app\n"
+        f"threading.Timer(0.5, signal.raise_signal, [{int(stop)}]).start()\n"
+        "app.load_backend = lambda *_: time.sleep(30)\n"
+        f"sys.exit(app.main(['--port', '0', '--checkpoint', {str(folder)!r}]))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=25)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("stop", app.STOP_SIGNALS)
 def test_the_page_is_served_until_a_signal_ends_it(tmp_path: Path, stop: signal.Signals) -> None:
     folder = save_random_checkpoint(tmp_path / "tiny")
     with started("--checkpoint", str(folder)) as (process, address):
