@@ -51,7 +51,7 @@ def test_second_signal_ends_at_once(
         for _ in range(2):
             os.kill(os.getpid(), signal.SIGINT)
 
-    at_step(monkeypatch, 12, twice)
+    at_step(monkeypatch, 15, twice)  # after the evaluation of step 14, which will be made again
     assert train_here(*options(out, text, **SHORT)) == 130
     said = capfd.readouterr().err
     assert f"ended at once; --resume --out {out} goes on from what was saved before" in said
