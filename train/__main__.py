@@ -81,8 +81,11 @@ def main(argv: list[str] | None = None) -> int:
     parser = build_parser()
     arguments = parser.parse_args(argv)
     out: Path = arguments.out or ROOT / "checkpoints" / f"{arguments.preset or DEFAULT_PRESET}-run"
+    stop = StopRequest(tells=os.environ.get("RANK", "0") == "0")
     try:
-        return _train(arguments, _settings(arguments, out), out, sys.argv[1:] if argv is None else argv)
+        # From the start: an interrupt that is raised inside an import may be lost there.
+        with stop.listening():
+            return _train(arguments, _settings(arguments, out), out, sys.argv[1:] if argv is None else argv, stop)
     except ConfigError as error:
         code, message = 2, str(error)
     except GPTError as error:
@@ -119,7 +122,7 @@ def _settings(arguments: argparse.Namespace, out: Path) -> TrainConfig:
     return dataclasses.replace(config, **overrides)
 
 
-def _train(arguments: argparse.Namespace, config: TrainConfig, out: Path, argv: list[str]) -> int:
+def _train(arguments: argparse.Namespace, config: TrainConfig, out: Path, argv: list[str], stop: StopRequest) -> int:
     import torch
 
     from gpt.device import choose_device
@@ -127,6 +130,7 @@ def _train(arguments: argparse.Namespace, config: TrainConfig, out: Path, argv: 
     from train.run import Run
     from train.state import has_state, read_state
 
+    stop.end_at_once()
     device = choose_device(arguments.device)
     processes = ProcessGroup(os.environ, "nccl" if device.type == "cuda" else "gloo")
     try:
@@ -154,7 +158,8 @@ def _train(arguments: argparse.Namespace, config: TrainConfig, out: Path, argv: 
                 command=shlex.join([*launcher, *argv]),
             )
         ) as run:
-            outcome = _execute(run, processes.is_main)
+            stop.end_at_once()
+            outcome = _execute(run, stop, processes.is_main)
         if outcome == "stopped" and processes.is_main:
             print(
                 f"stopped at step {run.trainer.state.step} and saved; "
@@ -173,11 +178,10 @@ def _train(arguments: argparse.Namespace, config: TrainConfig, out: Path, argv: 
         processes.close()
 
 
-def _execute(run: Run, is_main: bool) -> str:
-    """Train under a progress bar, and listen to Ctrl-C; gives how it ended."""
+def _execute(run: Run, stop: StopRequest, is_main: bool) -> str:
+    """Train under a progress bar; gives how it ended."""
     from tqdm import tqdm
 
-    stop = StopRequest(tells=is_main)
     bar = tqdm(
         total=run.config.max_steps,
         initial=run.trainer.state.step,
@@ -194,7 +198,7 @@ def _execute(run: Run, is_main: bool) -> str:
             bar.set_postfix_str(f"loss {loss:.3f}, {speed:,.0f} tokens/s", refresh=False)
         bar.update()
 
-    with bar, stop.listening():
+    with bar:
         return run.execute(
             on_step=on_step, show=lambda text: bar.write(text, file=sys.stderr), should_stop=lambda: stop.asked
         )

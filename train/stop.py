@@ -30,6 +30,11 @@ class StopRequest:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    def end_at_once(self) -> None:
+        """Raise KeyboardInterrupt if a stop was asked for: where there is nothing to save yet."""
+        if self.asked:
+            raise KeyboardInterrupt
+
     def _ask(self, number: int, frame: types.FrameType | None) -> None:
         if self.asked:
             raise KeyboardInterrupt
@@ -37,4 +42,4 @@ class StopRequest:
         if self._tells:
             # Not print: the signal may come in the middle of one.
             with contextlib.suppress(OSError):
-                os.write(2, b"\nstopping after this step, and saving; once more ends at once\n")
+                os.write(2, b"\nstopping at the next step, and saving; once more ends at once\n")

@@ -33,7 +33,7 @@ def test_stop_saves_says_how_to_go_on_and_goes_on_bit_for_bit(
     at_step(monkeypatch, step, lambda: os.kill(os.getpid(), signal_number))
     assert train_here(*options(out, text, **SHORT)) == 130
     said = capfd.readouterr().err
-    assert "stopping after this step, and saving; once more ends at once" in said
+    assert "stopping at the next step, and saving; once more ends at once" in said
     assert f"stopped at step {step} and saved; go on with: python -m train --resume --out '{out}'" in said
     monkeypatch.undo()
     assert train_here(*resume_options(out)) == 0
