@@ -19,14 +19,27 @@ def build_parser() -> argparse.ArgumentParser:
         prog="python -m train.evaluate",
         description="Score a checkpoint on the validation part of a text, in nats per character: total nats of the "
         "tokens divided by the characters of the raw text, so that every tokenizer compares.",
-        epilog="protocols: block, windows of the context that do not overlap; sliding, windows at a stride of half a context, "
-        "each token scored once, with at least half a context before it; nanogpt, 200 batches of 64 random windows, fixed "
-        "seed, to be put beside figures obtained in the same way only. float32, no dropout.",
+        epilog="protocols: block, windows of the context that do not overlap; sliding, windows at a stride of half a "
+        "context, each token scored once, with at least half a context before it; nanogpt, 200 batches of 64 random "
+        "windows, fixed seed, to be put beside figures obtained in the same way only. float32, no dropout.",
     )
     parser.add_argument("checkpoint", type=Path, help="folder of the checkpoint, such as checkpoints/shakespeare")
-    parser.add_argument("--data", default="shakespeare", help="shakespeare (fetched once; default), sonnets (bundled), or a UTF-8 file")
-    parser.add_argument("--train-fraction", type=float, default=0.9, metavar="X", help="the part of the characters before the validation part (default: 0.9)")
-    parser.add_argument("--protocols", default=",".join(PROTOCOLS), metavar="LIST", help=f"which figures, commas between them (default: {','.join(PROTOCOLS)})")
+    parser.add_argument(
+        "--data", default="shakespeare", help="shakespeare (fetched once; default), sonnets (bundled), or a UTF-8 file"
+    )
+    parser.add_argument(
+        "--train-fraction",
+        type=float,
+        default=0.9,
+        metavar="X",
+        help="the part of the characters before the validation part (default: 0.9)",
+    )
+    parser.add_argument(
+        "--protocols",
+        default=",".join(PROTOCOLS),
+        metavar="LIST",
+        help=f"which figures, commas between them (default: {','.join(PROTOCOLS)})",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     return parser
 

@@ -155,9 +155,7 @@ def restore_tensors(
     if {name: tensor.shape for name, tensor in weights.items()} != {
         name: tensor.shape for name, tensor in parameters.items()
     }:
-        raise TrainingError(
-            f"the weights in {folder} are not of this run's model; begin anew in another folder"
-        )
+        raise TrainingError(f"the weights in {folder} are not of this run's model; begin anew in another folder")
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(weights[name])
