@@ -45,7 +45,7 @@ def _endpoint(backend: CompletionBackend) -> Callable[..., Generator[str, None, 
                 text += "".join(chunk.text for chunk, _ in batch)
                 yield text
         except GPTError as error:
-            raise gr.Error(str(error)) from error
+            raise gr.Error(str(error), print_exception=False) from error
 
     # gr.api reads the signature from the function itself; the types of a generator's results are its yields'.
     generate.__annotations__["return"] = str

@@ -92,10 +92,15 @@ def test_generate_has_the_requests_defaults(client: gradio_client.Client, backen
     ],
 )
 def test_generate_refuses_in_words(
-    client: gradio_client.Client, backend: FakeBackend, arguments: dict[str, object], words: str
+    client: gradio_client.Client,
+    backend: FakeBackend,
+    arguments: dict[str, object],
+    words: str,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(Exception, match=words):
         client.predict(**arguments, api_name="/generate")
+    assert "Traceback" not in "".join(capfd.readouterr()), "a visitor's mistake is nothing for the server's log"
 
 
 def test_a_full_queue_is_said(client: gradio_client.Client, backend: FakeBackend) -> None:
