@@ -157,11 +157,7 @@ class Trainer:
             evaluating = state.step % config.eval_interval == 0 or last
             saving = state.step % config.save_interval == 0 or last or stopping
             if (look and not math.isfinite(shown)) or ((evaluating or saving) and not self._is_finite()):
-                raise TrainingError(
-                    f"the loss or a weight is no finite number any more at step {state.step}: the run diverged; "
-                    "what was saved before is kept; begin anew in another folder with a lower --learning-rate "
-                    f"({config.learning_rate:g} now)"
-                )
+                raise self._divergence()
             on_step(state.step, shown)
             if evaluating:
                 self._evaluate(on_evaluation)
@@ -183,6 +179,13 @@ class Trainer:
         """Whether every loss since the last evaluation and every weight is a finite number; the same everywhere."""
         numbers = [self._loss_sum, *self.model.parameters()]
         return bool(torch.stack([number.detach().isfinite().all() for number in numbers]).all())
+
+    def _divergence(self) -> TrainingError:
+        return TrainingError(
+            f"a loss or a weight is no finite number any more at step {self.state.step}: the run diverged; "
+            "what was saved before is kept; begin anew in another folder with a lower --learning-rate "
+            f"({self.config.learning_rate:g} now)"
+        )
 
     def _save(self) -> None:
         """Save the state, with the generators of all processes."""
@@ -254,6 +257,8 @@ class Trainer:
             parts = [token_nats(self.model, windows) for windows in self._validation_windows.split(32)]
             val_loss = float(torch.cat(parts).double().mean())
             self.model.train()
+            if not math.isfinite(val_loss):  # finite weights, but too large for their products
+                raise self._divergence()
             train_loss = float(self._loss_sum) / max(1, self._loss_count)
             is_best = val_loss < state.best_loss
             state.curve.append({"step": state.step, "train_loss": round(train_loss, 5), "val_loss": round(val_loss, 5)})

@@ -76,6 +76,7 @@ def test_incomplete_environment_is_refused(
         ProcessGroup(environment, "gloo")
 
 
+@pytest.mark.timeout(300)
 def test_two_processes_equal_one_with_the_doubled_batch(tmp_path: Path, text: Path, launch: Launch) -> None:
     together, alone = tmp_path / "together", tmp_path / "alone"
     code, said = finish(launch(*options(together, text, **EXACT, batch_size=4), processes=2))

@@ -74,6 +74,7 @@ def steps_saved(out: Path) -> int:
     return read_state(out).step if has_state(out) else 0
 
 
+@pytest.mark.timeout(300)
 def test_run_killed_twice_is_the_uninterrupted_one(whole: Path, text: Path, tmp_path: Path, launch: Launch) -> None:
     out = tmp_path / "run"
     assert kill_when(launch(*options(out, text, **SHORT)), out, made(1)), "it ended too soon"

@@ -242,6 +242,14 @@ def test_lost_number_is_noticed_before_it_is_evaluated_or_saved(tmp_path: Path) 
     assert read_state(tmp_path).step == 2
 
 
+def test_validation_loss_that_is_no_number_ends_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script_losses(monkeypatch, [float("nan")])
+    seen: list[Evaluation] = []
+    with pytest.raises(TrainingError, match="at step 2: the run diverged"):
+        run(make(tmp_path, eval_interval=2, eval_windows=1), seen.append)
+    assert not seen
+
+
 def test_resume_refuses_what_cannot_go_on(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="no saved state to resume from; start the run without --resume"):
         make(tmp_path).resume()
