@@ -106,9 +106,8 @@ class Batch:
                 self._move(len(self.sequences) - 1, row)
                 self.sequences.pop()
 
-    @torch.inference_mode()
     def forward(self) -> tuple[list[Sequence], list[Tensor]]:
-        """Feed every decoding row its newest token, and reading rows up to prefill_tokens in all.
+        """Feed every decoding row its newest token, and reading rows up to prefill_tokens in all; in inference mode.
 
         Returns:
             the sequences that can be given their next token, and in their order the states behind their newest, in

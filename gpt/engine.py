@@ -174,7 +174,7 @@ class Engine:
                 if not sequence.generation.ended:
                     self._batch.join(sequence)
         # What is not already the failure of one request must not leave the others waiting for ever.
-        with failing(self._batch.sequences):
+        with torch.inference_mode(), failing(self._batch.sequences):
             sequences, states = self._batch.forward()
             if sequences:
                 self._extend(sequences, states)
@@ -224,7 +224,6 @@ class Engine:
             seen=dict.fromkeys(ids, 0) if params.penalises else None,
         )
 
-    @torch.inference_mode()
     def _extend(self, sequences: list[Sequence], states: list[Tensor]) -> None:
         """Choose each sequence's next token after its state, and hand it over."""
         with failing(sequences):

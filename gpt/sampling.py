@@ -30,7 +30,7 @@ MAX_REPETITION_PENALTY = 10.0
 MAX_PENALTY = 2.0
 
 _GROUP = 64
-"""Tokens in each of the groups whose maxima bound the k-th largest logit of a row."""
+"""Tokens, at least, in each of the groups whose maxima bound the k-th largest logit of a row."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,14 +146,18 @@ def candidates(logits: Tensor, params: Sequence[SamplingParams]) -> list[Candida
 
 def _row_candidates(row: NDArray[np.float32], params: SamplingParams) -> Candidates:
     """The candidates of one row in memory: in numpy, whose calls cost a fraction of torch's at this size."""
-    highest = float(row.max())
+    maxima = _group_maxima(row)
+    highest = float(maxima.max())
     if not math.isfinite(highest):
         return Candidates(np.empty(0, np.int64), np.empty(0, np.float32))
     if params.temperature == 0 or params.top_k == 1:
         ids = np.array([row.argmax()])
         return Candidates(ids, row[ids])
     if 0 < params.top_k < len(row):
-        bound = _kth_largest_at_most(row, params.top_k)
+        # The k-th largest of the groups' maxima is at most the row's, since k tokens reach it, and usually close. A
+        # pass over the row and a selection among V / 64 took a third of the time of `torch.topk` at 50,257 columns.
+        among = maxima if params.top_k <= len(maxima) // 4 else row
+        bound = float(np.partition(among, len(among) - params.top_k)[len(among) - params.top_k])
     elif params.min_p > 0 and params.top_p == 1:
         bound = highest + params.temperature * math.log(params.min_p)
         bound -= 1e-5 * (1 + abs(bound))  # the filter itself compares in float64
@@ -163,16 +167,14 @@ def _row_candidates(row: NDArray[np.float32], params: SamplingParams) -> Candida
     return Candidates(ids, row[ids])
 
 
-def _kth_largest_at_most(row: NDArray[np.float32], k: int) -> float:
-    """A number not above the k-th largest of the row, and usually close to it.
-
-    The k-th largest of groups' maxima is such a number, since k tokens reach it: one pass over the row and a
-    selection among V / 64 numbers, where `torch.topk` took three times as long at 50,257 columns.
-    """
-    groups = len(row) // _GROUP
-    if k <= groups // 4:
-        row = row[: groups * _GROUP].reshape(_GROUP, groups).max(axis=0)  # what is left at the end cannot raise it
-    return float(np.partition(row, len(row) - k)[len(row) - k])
+def _group_maxima(row: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The maxima of V // 64 groups into which the row is dealt like cards; of one if there are fewer tokens."""
+    groups = max(1, len(row) // _GROUP)
+    dealt = len(row) // groups * groups
+    maxima: NDArray[np.float32] = row[:dealt].reshape(-1, groups).max(axis=0)
+    rest = row[dealt:]
+    np.maximum(maxima[: len(rest)], rest, out=maxima[: len(rest)])
+    return maxima
 
 
 def _device_candidates(logits: Tensor, params: Sequence[SamplingParams]) -> list[Candidates]:

@@ -1,10 +1,13 @@
 """One stream of text: the engine beside transformers' `generate` with its cache, same weights, same settings.
 
-Each is measured in a process of its own, in turn, several times. transformers runs with one thread and with one a
-core, and the ratio is to whichever of the two was faster. The shakespeare configuration, with the weights of
-checkpoints/shakespeare where they are and random ones (rounded to half precision, as those are stored) elsewhere;
-prompt of 10 tokens, 90 new ones, temperature 0.8, top_k 50. GPT-2's format has no bias on the head, so transformers
-adds none: that spares it work.
+Each has a process of its own, and they take turns, a text each in every round; so what else the machine does meets
+them alike. transformers runs with one thread and with one a core. The ratio is the median over the rounds, each to
+whichever of the two was faster in it: by the clock, which is what counts on a machine that has nothing else to do,
+and by processor time, which says more on a busy one.
+
+The shakespeare configuration, with the weights of checkpoints/shakespeare where they are and random ones (rounded to
+half precision, as those are stored) elsewhere; prompt of 10 tokens, 90 new ones, temperature 0.8, top_k 50. GPT-2's
+format has no bias on the head, so transformers adds none: that spares it work.
 """
 
 from __future__ import annotations
@@ -24,51 +27,70 @@ PROMPT_TOKENS, NEW_TOKENS = 10, 90
 
 def run(arguments: list[str]) -> None:
     """Measure all of them, and print medians, ranges and the ratio."""
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks decode", description=__doc__)
-    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="processes of each kind (%(default)s)")
-    parser.add_argument("--texts", type=int, default=5, metavar="N", help="texts in each process (%(default)s)")
-    parser.add_argument("--measure", choices=("engine", "transformers"), help=argparse.SUPPRESS)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks decode",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--rounds", type=int, default=15, metavar="N", help="texts of each (%(default)s)")
+    parser.add_argument("--serve", choices=("engine", "transformers"), help=argparse.SUPPRESS)
     parser.add_argument("--threads", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    if options.measure:
-        print(_measure(options.measure, options.threads, options.texts))
+    if options.serve:
+        _serve(options.serve, options.threads)
         return
     every_core = str(os.cpu_count() or 1)
     contestants = {
-        "engine": ["engine"],
-        "transformers, 1 thread": ["transformers", "--threads", "1"],
-        f"transformers, {every_core} threads": ["transformers", "--threads", every_core],
+        name: _Contestant(["--serve", *more])
+        for name, more in {
+            "engine": ["engine"],
+            "transformers, 1 thread": ["transformers", "--threads", "1"],
+            f"transformers, {every_core} threads": ["transformers", "--threads", every_core],
+        }.items()
     }
-    rates: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(options.repeats):
-        for name, measured in contestants.items():
-            command = [sys.executable, "-m", "tests.benchmarks.decode", "--measure", *measured]
-            output = subprocess.check_output([*command, "--texts", str(options.texts)], text=True)
-            rates[name].append(float(output))
-    medians = {name: statistics.median(measured) for name, measured in rates.items()}
-    print(f"{'tokens per second':<28} median    min    max")
-    for name, found in rates.items():
-        print(f"{name:<28} {medians[name]:6.0f} {min(found):6.0f} {max(found):6.0f}")
-    engine = medians.pop("engine")
-    fastest = max(medians, key=medians.__getitem__)
-    print(f"engine / {fastest}: {engine / medians[fastest]:.2f}")
+    rounds = [[contestant.measure() for contestant in contestants.values()] for _ in range(options.rounds)]
+    for contestant in contestants.values():
+        contestant.close()
+    for index, clock in enumerate(("second", "second of processor time")):
+        print(f"\n{f'tokens per {clock}':<32} median    min    max")
+        for name, measured in zip(contestants, zip(*rounds, strict=True), strict=True):
+            rates = [rate[index] for rate in measured]
+            print(f"{name:<32} {statistics.median(rates):6.0f} {min(rates):6.0f} {max(rates):6.0f}")
+        ratios = [ours[index] / max(rate[index] for rate in theirs) for ours, *theirs in rounds]
+        print(f"{'engine / transformers':<32} {statistics.median(ratios):6.2f} {min(ratios):6.2f} {max(ratios):6.2f}")
 
 
-def _measure(kind: str, threads: int | None, texts: int) -> float:
-    """The median tokens per second over some texts, behind one that warms up."""
+class _Contestant:
+    """A process that makes one text for each line it is sent."""
+
+    def __init__(self, arguments: list[str]) -> None:
+        command = [sys.executable, "-m", "tests.benchmarks.decode", *arguments]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.measure()  # the first text warms up
+
+    def measure(self) -> list[float]:
+        """Tokens per second of one text, by the clock and by processor time."""
+        assert self._process.stdin and self._process.stdout
+        print(file=self._process.stdin, flush=True)
+        return [NEW_TOKENS / float(seconds) for seconds in self._process.stdout.readline().split()]
+
+    def close(self) -> None:
+        self._process.communicate()
+
+
+def _serve(kind: str, threads: int | None) -> None:
+    """Make a text for each line that comes in; print the seconds it took, and those of processor time."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     import torch
 
     if threads is not None:
         torch.set_num_threads(threads)
     generate = _engine() if kind == "engine" else _transformers()
-    rates = []
-    for seed in range(texts + 1):
+    for seed, _ in enumerate(sys.stdin):
         prompt = torch.randint(50257, (PROMPT_TOKENS,), generator=torch.Generator().manual_seed(seed)).tolist()
-        started = time.perf_counter()
+        started, started_cpu = time.perf_counter(), time.process_time()
         generate(prompt, seed)
-        rates.append(NEW_TOKENS / (time.perf_counter() - started))
-    return statistics.median(rates[1:])
+        print(time.perf_counter() - started, time.process_time() - started_cpu, flush=True)
 
 
 def _model():

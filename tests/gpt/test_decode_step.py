@@ -7,7 +7,6 @@ import torch
 
 from gpt.config import GPTConfig
 from gpt.decode_step import decode_step
-from gpt.errors import ConfigError
 from gpt.kv_cache import KVCache
 from gpt.model import GPT
 
@@ -44,15 +43,6 @@ def test_states_and_cache_are_those_of_the_model(variant, lengths):
     for layer, expected in zip(caches[0].layers, caches[1].layers, strict=True):
         torch.testing.assert_close(layer._keys, expected._keys)
         torch.testing.assert_close(layer._values, expected._values)
-
-
-@torch.inference_mode()
-def test_a_full_row_is_refused_as_by_the_model():
-    model = GPT.from_config(CONFIG).eval()
-    cache = KVCache.from_config(CONFIG, 1)
-    model.hidden_states(torch.zeros(1, 12, dtype=torch.int64), cache)
-    with pytest.raises(ConfigError, match="sequence_dim is 12"):
-        decode_step(model)(torch.zeros(1, 1, dtype=torch.int64), cache)
 
 
 @torch.inference_mode()

@@ -71,24 +71,27 @@ def test_a_full_queue_refuses_in_words():
         engine.submit(prompt(3))
 
 
-def failing_at(model, token_id):
-    """The model, raising whenever it is fed the token."""
-    forward = model.token_embedding.forward
+def fail_at(engine, token_id, monkeypatch):
+    """Let the engine's forward passes raise whenever they are fed the token."""
 
-    def raise_at(input_ids):
-        if (input_ids == token_id).any():
-            raise RuntimeError("out of memory")
-        return forward(input_ids)
+    def raising(forward):
+        def raise_at(input_ids, cache):
+            if (input_ids == token_id).any():
+                raise RuntimeError("out of memory")
+            return forward(input_ids, cache)
 
-    model.token_embedding.forward = raise_at
-    return model
+        return raise_at
+
+    for name in ("_hidden_states", "_decode_step"):
+        monkeypatch.setattr(engine._batch, name, raising(getattr(engine._batch, name)))
 
 
-def test_a_prompt_that_fails_does_not_take_the_others_with_it():
+def test_a_prompt_that_fails_does_not_take_the_others_with_it(monkeypatch):
     model = make_model()
     wanted = uncached_greedy(model, [1, 2], 6)
     assert 60 not in wanted
-    engine = make_engine(failing_at(model, 60))
+    engine = make_engine(model)
+    fail_at(engine, 60, monkeypatch)
     fine, failed, late = engine.submit([1, 2], GREEDY, 6), engine.submit([60], GREEDY), engine.submit([1, 2], GREEDY, 6)
     assert run(engine, fine, late) == [wanted, wanted]
     with pytest.raises(
@@ -99,14 +102,15 @@ def test_a_prompt_that_fails_does_not_take_the_others_with_it():
     assert list(failed) == [] and engine.active == 0
 
 
-def test_a_step_that_fails_ends_its_requests_and_the_engine_goes_on():
+def test_a_step_that_fails_ends_its_requests_and_the_engine_goes_on(monkeypatch):
     model = make_model()
     ids, wanted = next(
         (prompt(2, seed), wanted)
         for seed in range(100)
         if len({*(wanted := uncached_greedy(model, prompt(2, seed), 6))[:3], *prompt(2, seed)}) == 5
     )
-    engine = make_engine(failing_at(model, wanted[2]))
+    engine = make_engine(model)
+    fail_at(engine, wanted[2], monkeypatch)
     first, second = engine.submit(ids, GREEDY, 6), engine.submit(ids, GREEDY, 2)
     while engine.step():
         pass
@@ -114,7 +118,7 @@ def test_a_step_that_fails_ends_its_requests_and_the_engine_goes_on():
     assert [next(first).token_id for _ in range(3)] == wanted[:3]
     with pytest.raises(BackendError):
         next(first)
-    del model.token_embedding.forward  # the class's own again
+    monkeypatch.undo()
     assert run(engine, engine.submit(ids, GREEDY, 6)) == [wanted]
 
 
