@@ -59,7 +59,9 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="FOLDER",
         help="checkpoint to begin with (%(default)s); the page offers the others in checkpoints/ too",
     )
-    parser.add_argument("--device", default="auto", help="what computes: auto (a GPU where there is one), cpu or cuda")
+    parser.add_argument(
+        "--device", type=_device, default="auto", help="what computes: auto (a GPU where there is one), cpu or cuda"
+    )
     return parser.parse_args(arguments)
 
 
@@ -186,6 +188,13 @@ class _WithoutStubFiles:
 def _quit(_signal: int, _frame: Any) -> NoReturn:
     """Leave at once: while the program loads there is nothing to save, and an import may swallow an exception."""
     os._exit(0)
+
+
+def _device(text: str) -> str:
+    kind, colon, index = text.partition(":")
+    if text not in ("auto", "cpu", "cuda") and not (kind == "cuda" and colon and index.isascii() and index.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is no device; choose auto, cpu, cuda or cuda:N")
+    return text
 
 
 def _port(text: str) -> int:

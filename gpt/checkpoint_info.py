@@ -62,6 +62,22 @@ def list_checkpoints(root: Path | str) -> list[CheckpointInfo]:
     return infos
 
 
+def damaged_checkpoints(root: Path | str) -> list[str]:
+    """What is wrong with those folders in `root` that hold weights, or a run's best ones, but are no checkpoint."""
+    try:
+        folders = sorted(path for path in Path(root).iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError:
+        return []
+    errors = []
+    for folder in (candidate for path in folders for candidate in (path, path / "best")):
+        if (folder / WEIGHTS_FILE).is_file() and not folder.parent.name.endswith(PREVIOUS_SUFFIX):
+            try:
+                read_info(folder)
+            except CheckpointError as error:
+                errors.append(str(error))
+    return errors
+
+
 def read_info(folder: Path, name: str | None = None) -> CheckpointInfo:
     """What the checkpoint in `folder` is; `name` is shown instead of the folder's.
 

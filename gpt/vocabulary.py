@@ -12,6 +12,7 @@ from gpt.errors import TokenizerError, UnknownCharacterError
 TOKENIZER_FILE = "tokenizer.json"
 
 _SHOWN_CHARACTERS = 200
+_NAMED_STRANGERS = 5
 
 
 def check_ids(ids: Sequence[int], vocab_dim: int) -> None:
@@ -22,16 +23,26 @@ def check_ids(ids: Sequence[int], vocab_dim: int) -> None:
 
 
 def check_characters(text: str, known: Collection[str]) -> None:
-    """Raise UnknownCharacterError, which shows it, at the first character of the text that is not in `known`."""
+    """Raise UnknownCharacterError, which shows them, if the text has characters that are not in `known`."""
+    unknown: dict[str, int] = {}
     for position, character in enumerate(text, start=1):
         if character not in known:
-            allowed = "".join(sorted(known))
-            hidden = len(allowed) - _SHOWN_CHARACTERS
-            raise UnknownCharacterError(
-                f"the text has {character!r} (U+{ord(character):04X}) at position {position}, for which the vocabulary "
-                f"has no token; leave it out or replace it; the {len(allowed)} known characters are "
-                f"{allowed[:_SHOWN_CHARACTERS]!r}" + (f" and {hidden} more" if hidden > 0 else "")
-            )
+            unknown.setdefault(character, position)
+    if not unknown:
+        return
+    shown = [
+        f"{character!r} (U+{ord(character):04X}) at position {position}" for character, position in unknown.items()
+    ]
+    named = ", ".join(shown[:_NAMED_STRANGERS])
+    if len(shown) > _NAMED_STRANGERS:
+        named += f" and {len(shown) - _NAMED_STRANGERS} other characters"
+    allowed = "".join(sorted(known))
+    hidden = len(allowed) - _SHOWN_CHARACTERS
+    raise UnknownCharacterError(
+        f"the text has {named}, for which the vocabulary has no token; leave it out, replace it or use a model with "
+        f"GPT-2's vocabulary; the {len(allowed)} known characters are {allowed[:_SHOWN_CHARACTERS]!r}"
+        + (f" and {hidden} more" if hidden > 0 else "")
+    )
 
 
 def write_description(folder: Path, description: dict[str, Any]) -> None:

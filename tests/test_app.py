@@ -93,7 +93,7 @@ def test_a_host_that_is_not_this_machines_is_a_sentence(tmp_path: Path, capsys: 
     [
         (lambda folder: (folder / "config.json").unlink(), [], "has no config.json"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"\0" * 40), [], "model.safetensors"),
-        (lambda folder: None, ["--device", "tpu"], "device is 'tpu'"),
+        (lambda folder: None, ["--device", "cuda:99"], "device is 'cuda:99'"),
     ],
 )
 def test_a_checkpoint_or_device_that_cannot_be_used_is_a_sentence(
@@ -104,6 +104,13 @@ def test_a_checkpoint_or_device_that_cannot_be_used_is_a_sentence(
     output = capsys.readouterr()
     assert output.out == ""
     assert words in output.err and output.err.startswith("app.py: ") and output.err.count("\n") == 1
+
+
+def test_a_device_of_no_kind_is_a_wrong_argument(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        app.parse_options(["--device", "tpu"])
+    assert caught.value.code == 2
+    assert "'tpu' is no device; choose auto, cpu, cuda or cuda:N" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("stop", app.STOP_SIGNALS)

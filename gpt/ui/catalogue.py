@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gpt.backends.swappable import SwappableBackend
-from gpt.checkpoint_info import CheckpointInfo, list_checkpoints, read_info
+from gpt.checkpoint_info import CheckpointInfo, damaged_checkpoints, list_checkpoints, read_info
 from gpt.completion import BackendInfo, CompletionBackend
 from gpt.errors import BackendClosedError, CheckpointError
 
@@ -41,6 +41,10 @@ class Catalogue:
             with contextlib.suppress(CheckpointError):  # it may have been deleted while it serves
                 entries = {name: read_info(self._chosen, name)} | entries
         return entries
+
+    def damaged(self) -> list[str]:
+        """What is wrong with the folders that look like checkpoints and are none, a sentence each."""
+        return damaged_checkpoints(self._root)
 
     def live(self) -> str:
         """The name of the live checkpoint; its folder's where the folder is gone from the list."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from html import escape
 from typing import Any
 
@@ -40,7 +40,7 @@ class Models:
         self._header = header
         gr.Markdown(INTRODUCTION, elem_id="models-introduction")
         self.cards = gr.HTML(
-            cards(catalogue.entries(), catalogue.live()),
+            cards(catalogue.entries(), catalogue.live(), catalogue.damaged()),
             js_on_load=SCRIPT,
             apply_default_css=False,
             elem_id="models",
@@ -57,7 +57,10 @@ class Models:
 
     def updates(self) -> list[Any]:
         """What the cards and the header show now."""
-        return [cards(self._catalogue.entries(), self._catalogue.live()), *self._header.updates()]
+        return [
+            cards(self._catalogue.entries(), self._catalogue.live(), self._catalogue.damaged()),
+            *self._header.updates(),
+        ]
 
     def _use_card(self, event: gr.EventData) -> Generator[list[Any], None, None]:
         yield from self._use(str(event._data.get("name", "")))
@@ -65,7 +68,11 @@ class Models:
     def _use(self, name: str) -> Generator[list[Any], None, None]:
         """Show that the checkpoint loads, load it, and show what is live then."""
         entries, live = self._catalogue.entries(), self._catalogue.live()
-        yield [cards(entries, live, loading=name), gr.skip(), gr.update(value=name, interactive=False)]
+        yield [
+            cards(entries, live, self._catalogue.damaged(), loading=name),
+            gr.skip(),
+            gr.update(value=name, interactive=False),
+        ]
         try:
             self._catalogue.use(name)
         except GPTError as error:
@@ -77,11 +84,18 @@ class Models:
         yield [*updates, checkpoint | {"interactive": True}]
 
 
-def cards(entries: dict[str, CheckpointInfo], live: str, loading: str | None = None) -> str:
-    """The checkpoints as HTML."""
+def cards(
+    entries: dict[str, CheckpointInfo], live: str, damaged: Sequence[str] = (), loading: str | None = None
+) -> str:
+    """The checkpoints as HTML, and below them what is wrong with those that cannot be used."""
+    notes = "".join(f'<p class="hint" role="note">Left out: {escape(message)}.</p>' for message in damaged)
     if not entries:
-        return '<p class="hint">No checkpoint is in the folder yet. Train one with <code>python -m train</code>.</p>'
-    return f'<div class="cards">{"".join(_card(name, info, live, loading) for name, info in entries.items())}</div>'
+        return (
+            '<p class="hint">No checkpoint is in the folder yet. Train one with <code>python -m train</code>.</p>'
+            + notes
+        )
+    listed = "".join(_card(name, info, live, loading) for name, info in entries.items())
+    return f'<div class="cards">{listed}</div>{notes}'
 
 
 def _card(name: str, info: CheckpointInfo, live: str, loading: str | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gpt.checkpoint_info import CheckpointInfo
+from gpt.checkpoint_info import CheckpointInfo, damaged_checkpoints
 from gpt.config import GPTConfig
 from gpt.record import TrainingRecord
 from gpt.ui.models import cards
@@ -62,3 +62,12 @@ def test_while_one_loads_no_other_can_be_chosen() -> None:
 
 def test_without_checkpoints_there_is_a_hint() -> None:
     assert "python -m train" in cards({}, live="")
+
+
+def test_damaged_checkpoint_is_named_with_what_is_wrong(tmp_path: Path) -> None:
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"cut off")
+    messages = damaged_checkpoints(tmp_path)
+    assert len(messages) == 1 and "broken" in messages[0] and "config.json" in messages[0]
+    assert "Left out: the checkpoint" in cards({}, "", messages)
