@@ -18,6 +18,9 @@ from gpt.errors import CorpusError
 
 NAMES = ("shakespeare", "sonnets")
 
+# Less than this trains nothing.
+MIN_CHARACTERS = 100
+
 SHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 SHAKESPEARE_BYTES = 1_115_394
