@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,8 +26,11 @@ if TYPE_CHECKING:
 
     from gpt.completion import CompletionBackend
     from gpt.ui.catalogue import Catalogue
+    from train.job import Jobs
 
-CHECKPOINTS = Path(__file__).resolve().parent / "checkpoints"
+ROOT = Path(__file__).resolve().parent
+CHECKPOINTS = ROOT / "checkpoints"
+TEXTS = ROOT / "data" / "texts"
 DEFAULT_CHECKPOINT = CHECKPOINTS / "laptop"
 # Gradio reads these when it is imported. Without the first it asks other hosts for its newest version, and tells them
 # that it starts; without the second it sums up all past events after each one, for a dashboard that this page lacks.
@@ -57,7 +61,21 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         type=Path,
         default=DEFAULT_CHECKPOINT,
         metavar="FOLDER",
-        help="checkpoint to begin with (%(default)s); the page offers the others in checkpoints/ too",
+        help="checkpoint to begin with (%(default)s)",
+    )
+    parser.add_argument(
+        "--checkpoints",
+        type=Path,
+        default=CHECKPOINTS,
+        metavar="FOLDER",
+        help="folder of the other checkpoints that the page offers, and of the runs that it starts (%(default)s)",
+    )
+    parser.add_argument(
+        "--texts",
+        type=Path,
+        default=TEXTS,
+        metavar="FOLDER",
+        help="where texts that visitors upload to train on are kept (%(default)s)",
     )
     parser.add_argument(
         "--device", type=_device, default="auto", help="what computes: auto (a GPU where there is one), cpu or cuda"
@@ -65,11 +83,12 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def create_app(catalogue: Catalogue) -> FastAPI:
-    """The web application: /health, and the page at the root."""
+def create_app(catalogue: Catalogue, jobs: Jobs | None = None, texts: Path = TEXTS) -> FastAPI:
+    """The web application: /health, and the page at the root; with the Train tab where there are jobs."""
     from fastapi import FastAPI
 
     from gpt.ui.page import build_page, mount_page
+    from train.ui.tab import CSS, TrainTab
 
     # FastAPI's own pages about its routes take their scripts from other hosts.
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
@@ -78,7 +97,8 @@ def create_app(catalogue: Catalogue) -> FastAPI:
     def health() -> dict[str, str]:
         return {"status": "ok", "checkpoint": catalogue.live()}
 
-    return mount_page(app, build_page(catalogue))
+    training = None if jobs is None else lambda: TrainTab(ROOT, jobs, texts, os.environ)
+    return mount_page(app, build_page(catalogue, training), [CSS])
 
 
 def load_backend(folder: Path, device: str) -> CompletionBackend:
@@ -117,11 +137,13 @@ def serve(options: argparse.Namespace) -> None:
             except GPTError as error:
                 raise StartError(str(error)) from error
         from gpt.backends.swappable import SwappableBackend
+        from gpt.device import choose_device
         from gpt.ui.catalogue import Catalogue
+        from train.job import Jobs, yield_while
 
         live = SwappableBackend(backend)
         catalogue = Catalogue(
-            live, CHECKPOINTS, options.checkpoint, lambda folder: load_backend(folder, options.device)
+            live, options.checkpoints, options.checkpoint, lambda folder: load_backend(folder, options.device)
         )
 
         class Server(uvicorn.Server):
@@ -135,13 +157,22 @@ def serve(options: argparse.Namespace) -> None:
                 logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
                 await super().shutdown(sockets)
 
-        config = uvicorn.Config(create_app(catalogue), log_level="warning", timeout_graceful_shutdown=SHUTDOWN_S)
+        # The runs are processes of their own: they train on when this one ends, and make room while it generates.
+        jobs = Jobs(options.checkpoints.resolve(), str(choose_device(options.device)), os.environ)
+        closing = threading.Event()
+        threading.Thread(target=yield_while, args=(live.is_busy, jobs, closing), daemon=True).start()
+        config = uvicorn.Config(
+            create_app(catalogue, jobs, options.texts.resolve()),
+            log_level="warning",
+            timeout_graceful_shutdown=SHUTDOWN_S,
+        )
         _listen(listener)
         for stop in STOP_SIGNALS:
             signal.signal(stop, signal.SIG_IGN)  # the server takes them, and raises them again when it has ended
         try:
             Server(config).run(sockets=[listener])
         finally:
+            closing.set()
             live.close()
 
 

@@ -35,6 +35,9 @@ class Estimate:
 
     Attributes:
         seconds: from its first step to its figures.
+        step_s: a step.
+        evaluation_s: an evaluation with its sample.
+        scoring_s: the figures at the end.
         tokens_per_second: while it trains.
         steps: optimizer steps.
         tokens_per_step: tokens that each learns from.
@@ -44,12 +47,20 @@ class Estimate:
     """
 
     seconds: float
+    step_s: float
+    evaluation_s: float
+    scoring_s: float
     tokens_per_second: float
     steps: int
     tokens_per_step: int
     parameters: int
     device: str
     threads: int
+
+
+def total_seconds(config: TrainConfig, step_s: float, evaluation_s: float, scoring_s: float) -> float:
+    """The seconds of a run whose parts take these."""
+    return config.max_steps * step_s + math.ceil(config.max_steps / config.eval_interval) * evaluation_s + scoring_s
 
 
 def estimate(config: TrainConfig, corpus: Corpus, device: torch.device, *, budget_s: float = 3.0) -> Estimate:
@@ -93,11 +104,13 @@ def estimate(config: TrainConfig, corpus: Corpus, device: torch.device, *, budge
     token_s = seconds_of(lambda: sample(model, tokenizer, chr(FIRST_CHARACTER), 4), budget_s / 8) / 4
     validation_tokens = len(corpus.split(config.train_fraction)[1]) / CHARACTERS_PER_TOKEN[config.tokenizer]
     validation_windows = validation_tokens / config.sequence_dim
-    evaluations = math.ceil(config.max_steps / config.eval_interval)
     evaluation_s = min(config.eval_windows, validation_windows) * window_s + config.sample_tokens * token_s
     scoring_s = 3 * validation_windows * window_s  # once in blocks, twice in windows that slide by half
     return Estimate(
-        seconds=round(config.max_steps * step_s + evaluations * evaluation_s + scoring_s, 1),
+        seconds=round(total_seconds(config, step_s, evaluation_s, scoring_s), 1),
+        step_s=step_s,
+        evaluation_s=evaluation_s,
+        scoring_s=scoring_s,
         tokens_per_second=round(trainer.tokens_per_step * share / step_s, 1),
         steps=config.max_steps,
         tokens_per_step=round(trainer.tokens_per_step * share),

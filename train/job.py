@@ -76,12 +76,13 @@ class Jobs:
         if started is None:
             return report
         alive = started.process.poll() is None
-        if alive and not report.is_active and report.state != "failed":
+        spoken = report.status is not None and report.status.pid == started.process.pid
+        if alive and not spoken:
             # It has just begun, or goes on with a run that had ended.
             return RunReport(**{**vars(report), "state": "starting", "message": ""})
         if not alive and report.status is None and not is_training(self.root / name):
             return RunReport(name, "failed", f"The run could not begin: {started.last_words()}.")
-        if not alive and started.process.returncode not in (0, 130) and report.state in ("paused", "finished"):
+        if not alive and not spoken and started.process.returncode:
             # A resumed run that failed before it wrote anything: what it was is still what it is.
             words = f"The run could not go on: {started.last_words()}."
             return RunReport(**{**vars(report), "message": words})

@@ -36,6 +36,9 @@ from train.state import has_state, read_state, read_tokenizer
 from train.status import RunStatus, read_status
 from train.trainer import Evaluation, Trainer
 
+# A vocabulary is fitted on the beginning of a longer text: the rest would change little, and take gigabytes.
+FITTED_CHARACTERS = 10_000_000
+
 
 class _StopAsked(Exception):
     """A stop was asked for while the finished run was scored."""
@@ -101,7 +104,7 @@ class Run:
         else:
             self.tokenizer = build_tokenizer(
                 config.tokenizer,
-                self._train_text,
+                self._train_text[:FITTED_CHARACTERS],
                 config.vocab_dim if config.tokenizer == "bpe" else None,
                 alphabet=self._corpus.text,
                 checkpoints_root=checkpoints_root,

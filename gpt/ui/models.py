@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from html import escape
 from typing import Any
 
@@ -45,15 +45,19 @@ class Models:
             apply_default_css=False,
             elem_id="models",
         )
-        options: dict[str, Any] = {
+        self._options: dict[str, Any] = {
             "outputs": [self.cards, *header.outputs],
             "concurrency_id": "checkpoints",
             "concurrency_limit": 1,
             "show_progress": "hidden",
             "api_visibility": "private",
         }
-        self.cards.use(self._use_card, **options)
-        header.checkpoint.input(self._use, header.checkpoint, **options)
+        self.cards.use(self._use_card, **self._options)
+        header.checkpoint.input(self._use, header.checkpoint, **self._options)
+
+    def use_from(self, trigger: Callable[..., Any], name: gr.components.Component) -> Any:
+        """Let `trigger` put the checkpoint to use whose name is the value of a component; gives the event."""
+        return trigger(self._use, name, **self._options)
 
     def updates(self) -> list[Any]:
         """What the cards and the header show now."""
