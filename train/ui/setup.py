@@ -165,11 +165,12 @@ class Setup:
         if found is None:
             return
         threads = f", {found['threads']} thread{'s' if found['threads'] > 1 else ''}" if found["threads"] else ""
+        steps = f"{found['steps']:,} steps of {found['tokens_per_step']:,} tokens"
+        rate = f"{found['tokens_per_second']:,.0f} tokens per second"
+        model = f"{found['parameters']:,} parameters ({escape(found['device'])}{threads})"
         yield (
             f'<div class="ts-time"><b>{duration(found["seconds"])}</b> on this machine '
-            f"<span>{found['steps']:,} steps of {found['tokens_per_step']:,} tokens, "
-            f"{found['tokens_per_second']:,.0f} tokens per second, {found['parameters']:,} parameters ({escape(found['device'])}{threads})</span>"
-            f"<code>{escape(self.command(config, one_core))}</code></div>"
+            f"<span>{steps}, {rate}, {model}</span><code>{escape(self.command(config, one_core))}</code></div>"
         )
 
     def command(self, config: TrainConfig, one_core: bool, name: str = "NAME") -> str:
