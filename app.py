@@ -173,6 +173,7 @@ def serve(options: argparse.Namespace) -> None:
             Server(config).run(sockets=[listener])
         finally:
             closing.set()
+            jobs.close()
             live.close()
 
 

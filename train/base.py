@@ -14,8 +14,10 @@ from gpt.errors import ConfigError, TrainingError
 from gpt.model import GPT
 from train.config import TrainConfig
 
-# Weights that have learnt already are moved with a part of the rates that random ones need.
-RATES = 0.25
+# Weights that have learnt already are moved with a small part of the rates that random ones need. From the plays to the
+# sonnets (without the characters that the plays lack, 190 steps of `laptop`), the best loss in nats per character was
+# 1.347 with this part, 1.353 with twice as much, 1.365 with five times and 1.385 with ten times; 1.704 from nothing.
+RATES = 0.05
 
 
 def base_settings(folder: Path, config: TrainConfig, overrides: dict[str, Any]) -> TrainConfig:

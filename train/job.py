@@ -140,6 +140,14 @@ class Jobs:
             if is_training(self.root / name):
                 ask(self.root / name, YIELD_FILE)
 
+    def close(self) -> None:
+        """Let go of the runs that were started here: they go on, and are found by their folders."""
+        for started in self._started.values():
+            started.log.close()
+            if started.process.poll() is None:
+                started.process.returncode = 0  # it is not waited for, and Python need not warn of that
+        self._started.clear()
+
     def _ask(self, name: str, what: str) -> None:
         if not self.report(name).is_active:
             raise TrainingError(f"the run {name} is not under way")
@@ -181,6 +189,9 @@ class Jobs:
         except OSError as error:
             log.close()
             raise TrainingError(f"python -m train cannot be started ({error.strerror})") from error
+        if (before := self._started.get(name)) is not None:
+            before.process.wait()
+            before.log.close()
         self._started[name] = _Process(process, log)
 
 
@@ -240,6 +251,8 @@ def main(argv: list[str] | None = None) -> int:
     except GPTError as error:
         print(f"python -m train.job: error: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
+    finally:
+        jobs.close()
     return 0
 
 
