@@ -64,7 +64,7 @@ def suited(config: TrainConfig, corpus: Corpus) -> TrainConfig:
     tokens_per_step = config.batch_size * config.accumulation_steps * config.sequence_dim
     steps = int(GOOD_PASSES * characters / characters_per_token / tokens_per_step)
     changes["max_steps"] = min(config.max_steps, max(SMALLEST_STEPS, steps // 10 * 10))
-    changes["eval_interval"] = min(config.eval_interval, max(5, changes["max_steps"] // 30))
+    changes["eval_interval"] = min(config.eval_interval, max(5, changes["max_steps"] // 24))
     changes["save_interval"] = min(config.save_interval, max(10, changes["max_steps"] // 10))
     return dataclasses.replace(config, **changes)
 
