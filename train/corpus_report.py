@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from gpt.errors import GPTError, TokenizerError
-from gpt.tokenizer import build_tokenizer, load_tokenizer
+from gpt.tokenizer import Tokenizer, load_tokenizer
 from train.config import TrainConfig
 from train.corpus import MIN_CHARACTERS, Corpus, load_corpus
-from train.encoding import encode_text
+from train.encoding import encode_text, fresh_tokenizer
 from train.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -76,18 +76,12 @@ def examine(config: TrainConfig, corpus: Corpus, checkpoints_root: Path, tiktoke
     try:
         train_text, validation_text = corpus.split(config.train_fraction)
         counted = train_text[:COUNTED_CHARACTERS]
+        tokenizer: Tokenizer
         if config.init:
             tokenizer = load_tokenizer(Path(config.init))
             encode_text(tokenizer, corpus.text[:COUNTED_CHARACTERS])  # meets the characters that it does not know
         else:
-            tokenizer = build_tokenizer(
-                config.tokenizer,
-                counted,
-                config.vocab_dim if config.tokenizer == "bpe" else None,
-                alphabet=corpus.text,
-                checkpoints_root=checkpoints_root,
-                tiktoken_cache=tiktoken_cache,
-            )
+            tokenizer = fresh_tokenizer(config, counted, corpus.text, checkpoints_root, tiktoken_cache)
         tokens_per_character = len(encode_text(tokenizer, counted)) / len(counted)
     except GPTError as error:
         return CorpusReport(len(corpus.text), distinct, 0, 0.0, (), str(error))
