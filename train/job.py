@@ -44,7 +44,7 @@ class _Process:
         descriptor = self.log.fileno()
         size = os.fstat(descriptor).st_size
         text = os.pread(descriptor, 4000, max(0, size - 4000)).decode("utf-8", "replace")
-        last = text.strip().splitlines()[-1:] or [""]
+        last = text.strip().splitlines()[-1:] or ["its process was killed"]
         return last[0].partition(ERROR)[2] or last[0]
 
 
