@@ -250,7 +250,7 @@ def _buttons(report: RunReport | None) -> list[Any]:
     """Pause, Resume, Stop and Use, as the run allows them."""
     state = report.state if report else ""
     return [
-        gr.update(interactive=state == "training"),
+        gr.update(interactive=state in ("training", "scoring")),
         gr.update(interactive=report is not None and report.can_resume),
         gr.update(interactive=state == "training"),
         gr.update(interactive=report is not None and report.best_step is not None),
