@@ -51,7 +51,15 @@ class TrainTab:
                 self._start = gr.Button("Start", variant="primary", elem_id="train-start")
             with gr.Column(scale=5, min_width=320, elem_id="train-live"):
                 with gr.Row(elem_classes=["actions"]):
-                    self.run = gr.Dropdown([], label="Run", elem_id="train-run", container=False, min_width=160)
+                    # Any value is let through: the runs change all the time, and the folder alone knows them.
+                    self.run = gr.Dropdown(
+                        [],
+                        label="Run",
+                        elem_id="train-run",
+                        container=False,
+                        min_width=160,
+                        allow_custom_value=True,
+                    )
                     self._pause = gr.Button("Pause", elem_id="train-pause", interactive=False, min_width=80)
                     self._resume = gr.Button("Resume", elem_id="train-resume", interactive=False, min_width=80)
                     self._stop = gr.Button(
