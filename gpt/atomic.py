@@ -33,9 +33,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     try:
         partial.mkdir()
         yield partial
-        for path in partial.rglob("*"):
-            _flush(path)
-        _flush(partial)
+        flush_folder(partial)
         _exchange(partial, folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -70,6 +68,48 @@ def heal(folder: Path) -> None:
     if previous.exists() and not folder.exists():
         with contextlib.suppress(OSError):  # a read-only disk, or another process healed it first
             os.rename(previous, folder)
+
+
+def flush_folder(folder: Path) -> None:
+    """Wait until all that a folder holds is on the disk; OSError if it cannot be."""
+    for path in folder.rglob("*"):
+        _flush(path)
+    _flush(folder)
+
+
+def identity(folder: Path) -> tuple[int, int]:
+    """What changes when another folder takes this one's place; zeros while there is none."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return 0, 0
+    return status.st_ino, status.st_mtime_ns
+
+
+@contextlib.contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Lock `folder` until the block ends, as a training run locks its own; the lock goes with it when it is renamed.
+
+    Raises:
+        BlockingIOError: somebody else holds it.
+        OSError: there is no such folder.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows, where nothing guards the folder
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:
+            pass  # a file system without locks
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _exchange(new: Path, folder: Path) -> None:

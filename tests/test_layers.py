@@ -22,11 +22,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("gpt.attention", "gpt.attention_slow", "gpt.tokenizer"),
     ("gpt.block", "gpt.checkpoint_info"),
     ("gpt.model",),
-    ("gpt.checkpoint", "gpt.decode_step"),
-    ("gpt.batch",),
-    ("gpt.engine",),
+    ("gpt.checkpoint", "gpt.checkpoint_archive", "gpt.decode_step"),
+    ("gpt.batch", "gpt.checkpoint_proof"),
+    ("gpt.engine", "gpt.checkpoint_store"),
     ("gpt.backends.*",),
-    ("gpt.generate", "gpt.ui.*"),
+    ("gpt.generate", "gpt.checkpoints", "gpt.ui.*"),
     ("app",),
 )
 # What runs a model is no business of what makes one.

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gpt.atomic import atomic_folder, heal, write_file
+from gpt.atomic import atomic_folder, heal, hold, write_file
 
 
 def write(folder: Path, text: str) -> None:
@@ -150,3 +150,16 @@ def test_write_file_keeps_the_old_text_when_writing_fails(tmp_path: Path, monkey
 def test_write_file_into_a_missing_folder_fails_plainly(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_file(tmp_path / "missing" / "file", "text")
+
+
+def test_held_folder_is_nobody_elses_even_under_another_name(tmp_path: Path) -> None:
+    folder = tmp_path / "one"
+    folder.mkdir()
+    with hold(folder):
+        os.rename(folder, tmp_path / "two")
+        with pytest.raises(BlockingIOError), hold(tmp_path / "two"):
+            pass
+    with hold(tmp_path / "two"):
+        pass
+    with pytest.raises(FileNotFoundError), hold(folder):
+        pass
