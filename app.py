@@ -66,9 +66,10 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def create_app(catalogue: Catalogue) -> FastAPI:
-    """The web application: /health, and the page at the root."""
+    """The web application: /health, the checkpoints as files, and the page at the root."""
     from fastapi import FastAPI
 
+    from gpt.ui.archives import add_archives
     from gpt.ui.page import build_page, mount_page
 
     # FastAPI's own pages about its routes take their scripts from other hosts.
@@ -78,6 +79,7 @@ def create_app(catalogue: Catalogue) -> FastAPI:
     def health() -> dict[str, str]:
         return {"status": "ok", "checkpoint": catalogue.live()}
 
+    add_archives(app, catalogue)
     return mount_page(app, build_page(catalogue))
 
 
@@ -117,11 +119,12 @@ def serve(options: argparse.Namespace) -> None:
             except GPTError as error:
                 raise StartError(str(error)) from error
         from gpt.backends.swappable import SwappableBackend
+        from gpt.checkpoint_store import SHIPPED
         from gpt.ui.catalogue import Catalogue
 
         live = SwappableBackend(backend)
         catalogue = Catalogue(
-            live, CHECKPOINTS, options.checkpoint, lambda folder: load_backend(folder, options.device)
+            live, CHECKPOINTS, options.checkpoint, lambda folder: load_backend(folder, options.device), shipped=SHIPPED
         )
 
         class Server(uvicorn.Server):
@@ -142,7 +145,7 @@ def serve(options: argparse.Namespace) -> None:
         try:
             Server(config).run(sockets=[listener])
         finally:
-            live.close()
+            catalogue.close()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -60,13 +60,13 @@ class CheckpointStore:
     def protection(self, name: str) -> str:
         """Why the checkpoint can be neither renamed nor deleted, as a clause; empty where it can."""
         if name in self._shipped:
-            return "it belongs to the repository"
+            return "part of the repository"
         try:
             with hold(self.root / name):
                 busy = self._is_busy(self.root / name)
         except OSError:  # held by a process that trains, or gone
             busy = True
-        return "a training run works in it; stop the run first" if busy else ""
+        return "a run trains in it; stop it first" if busy else ""
 
     def rename(self, old: str, new: str) -> None:
         """Give a checkpoint, or the run that it is the best of, another name.

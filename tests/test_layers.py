@@ -51,6 +51,7 @@ CONFINED = {
 ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "putenv"}
 UNPICKLERS = {"pickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 LONGEST_FILE = 350
+MODULE_OF = {"markdown-it-py": "markdown_it"}  # where a library's module has another name than the library
 
 
 def _name(path: Path) -> str:
@@ -182,4 +183,4 @@ def test_requirements_are_the_libraries_that_are_imported() -> None:
     imported -= {*sys.stdlib_module_names, "gpt", "train"}
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").split()
     required = dict(line.split("==") for line in lines)  # every one with its exact version
-    assert {name.replace("-", "_") for name in required} == imported
+    assert {MODULE_OF.get(name, name) for name in required} == imported

@@ -25,7 +25,7 @@ def build_page(catalogue: Catalogue) -> gr.Blocks:
     with gr.Blocks(title=TITLE, analytics_enabled=False) as demo:
         header = Header(catalogue)
         with gr.Tabs(elem_id="tabs"):
-            with gr.Tab("Playground", id="playground"), gr.Row(elem_id="playground"):
+            with gr.Tab("Playground", id="playground") as playground_tab, gr.Row(elem_id="playground"):
                 with gr.Column(scale=5, min_width=320), gr.Tabs(elem_id="modes"):
                     with gr.Tab("Text", id="text"):
                         playground = Playground(catalogue, header)
@@ -35,13 +35,23 @@ def build_page(catalogue: Catalogue) -> gr.Blocks:
                     settings = SettingsPanel()
             with gr.Tab("Models", id="models-tab") as models_tab:
                 models = Models(catalogue, header)
-        playground.wire(settings)
+        playground.wire(settings, demo)
         dialogue.wire(settings)
         settings.wire(demo)
         gr.on(
             [demo.load, models_tab.select],
             models.updates,
             outputs=[models.cards, *header.outputs],
+            queue=False,
+            show_progress="hidden",
+            api_visibility="private",
+        )
+        gr.on(
+            [demo.load, playground_tab.select, header.checkpoint.change],
+            playground.rivals,
+            playground.rival,
+            playground.rival,
+            preprocess=False,
             queue=False,
             show_progress="hidden",
             api_visibility="private",
@@ -61,7 +71,7 @@ def mount_page(app: FastAPI, demo: gr.Blocks) -> FastAPI:
         run_history=False,
         footer_links=[],
         theme=theme(),
-        css_paths=FOLDER / "page.css",
+        css_paths=[FOLDER / "page.css", FOLDER / "models.css"],
         head=f"<script>{(FOLDER / 'page.js').read_text(encoding='utf-8')}</script>",
         favicon_path=str(FOLDER / "favicon.svg"),
     )

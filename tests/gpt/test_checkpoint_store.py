@@ -88,7 +88,7 @@ def test_shipped_one_keeps_its_name_and_stays(store: CheckpointStore, root: Path
 
 def test_run_under_way_keeps_its_name_and_stays(store: CheckpointStore, root: Path) -> None:
     with hold(root / "run"):  # as a training process does
-        assert "stop the run first" in store.protection("run")
+        assert "stop it first" in store.protection("run")
         for touch in (lambda: store.rename("run", "new"), lambda: store.delete("run")):
             with pytest.raises(CheckpointError, match="a training run works in 'run'"):
                 touch()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 from gpt.checkpoint_info import CheckpointInfo, damaged_checkpoints
 from gpt.config import GPTConfig
 from gpt.record import TrainingRecord
-from gpt.ui.models import cards
+from gpt.ui.cards import cards
 
 
 def info(name: str, **record: object) -> CheckpointInfo:
@@ -37,18 +39,19 @@ def test_a_card_shows_what_is_known() -> None:
         "sliding",
     ):
         assert text in html
-    assert "Live" in html and "data-name" not in html
+    assert "Live" in html and 'data-action="use"' not in html
 
 
 def test_a_card_leaves_out_what_is_unknown() -> None:
     html = cards({"run": info("run")}, live="other")
     assert "no validation figure" in html
     assert "Corpus" not in html and "Steps" not in html and "Trained" not in html
-    assert 'data-name="run"' in html
+    assert 'data-action="use" data-name="run"' in html
 
 
 def test_names_are_text_and_never_markup() -> None:
-    html = cards({'<i a="b">': info("x", corpus="<script>")}, live="")
+    name = '<i a="b">'
+    html = cards({name: info("x", corpus="<script>")}, live="", protected={name: "<b>"})
     assert "<i" not in html and "<script" not in html
     assert 'data-name="&lt;i a=&quot;b&quot;&gt;"' in html
 
@@ -56,8 +59,30 @@ def test_names_are_text_and_never_markup() -> None:
 def test_while_one_loads_no_other_can_be_chosen() -> None:
     entries = {name: info(name) for name in ("a", "b", "c")}
     html = cards(entries, live="a", loading="b")
-    assert html.count("Loading") == 1 and html.count('class="loading"') == 1
-    assert 'data-name="c" disabled' in html
+    assert html.count("Loading") == 1 and html.count('class="use loading"') == 1
+    assert 'data-action="use" data-name="c" aria-label="Use c" disabled' in html
+
+
+def test_what_can_be_done_hangs_on_the_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("# A card")
+    entries = {name: info(name) for name in ("live", "shipped", "run", "plain")}
+    entries["plain"] = replace(info("plain"), folder=tmp_path)
+    html = cards(entries, live="live", protected={"shipped": "it is ours", "plain": ""}, runs=["run"])
+    one = dict(zip(entries, html.split("<article")[1:], strict=True))
+    offered = {name: re.findall(r'data-action="(\w+)"', text) for name, text in one.items()}
+    assert offered == {
+        "live": ["rename"],
+        "shipped": ["use"],
+        "run": ["use", "rename", "delete"],
+        "plain": ["use", "card", "rename", "delete"],
+    }
+    assert "Stays as it is: it is ours." in one["shipped"]
+    assert "with its state; the run cannot go on" in one["run"] and "state" not in one["plain"]
+    assert all(f'href="checkpoints/{name}.zip"' in text for name, text in one.items())
+
+
+def test_link_to_the_zip_holds_any_name() -> None:
+    assert 'href="checkpoints/%2Fa%20%22b%22%3F%23.zip"' in cards({'/a "b"?#': info("x")}, live="")
 
 
 def test_without_checkpoints_there_is_a_hint() -> None:
