@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 # Another site's page cannot send this without asking first, and is not answered.
 MEDIA_TYPE = "application/zip"
-BROKEN = "something went wrong here; the server's log says what"
+BROKEN = "Something went wrong here; the server's log says what"
 
 
 def add_archives(app: FastAPI, catalogue: Catalogue) -> None:
@@ -54,11 +54,11 @@ def add_archives(app: FastAPI, catalogue: Catalogue) -> None:
         return StreamingResponse(_read(file), media_type=MEDIA_TYPE, headers=headers)
 
     @app.post("/checkpoints")
-    async def upload(request: Request, called: str = "the file") -> Response:
+    async def upload(request: Request, called: str = "The file") -> Response:
         if request.headers.get("content-type") != MEDIA_TYPE:
-            return _refusal(f"send the zip itself, with the content type {MEDIA_TYPE}", 415)
+            return _refusal(f"Send the zip itself, with the content type {MEDIA_TYPE}", 415)
         if not receiving.acquire(blocking=False):
-            return _refusal("another checkpoint is being uploaded; try again when it is done", 503)
+            return _refusal("Another checkpoint is being uploaded; try again when it is done", 503)
         try:
             with tempfile.TemporaryFile() as temporary:
                 file = cast(BinaryIO, temporary)
@@ -105,4 +105,4 @@ def _read(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _refusal(words: str, status: int) -> JSONResponse:
-    return JSONResponse({"error": words[:1].upper() + words[1:]}, status_code=status)
+    return JSONResponse({"error": words}, status_code=status)
