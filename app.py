@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,8 +26,11 @@ if TYPE_CHECKING:
 
     from gpt.completion import CompletionBackend
     from gpt.ui.catalogue import Catalogue
+    from train.job import Jobs
 
-CHECKPOINTS = Path(__file__).resolve().parent / "checkpoints"
+ROOT = Path(__file__).resolve().parent
+CHECKPOINTS = ROOT / "checkpoints"
+TEXTS = ROOT / "data" / "texts"
 DEFAULT_CHECKPOINT = CHECKPOINTS / "laptop"
 # Gradio reads these when it is imported. Without the first it asks other hosts for its newest version, and tells them
 # that it starts; without the second it sums up all past events after each one, for a dashboard that this page lacks.
@@ -57,7 +61,21 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         type=Path,
         default=DEFAULT_CHECKPOINT,
         metavar="FOLDER",
-        help="checkpoint to begin with (%(default)s); the page offers the others in checkpoints/ too",
+        help="checkpoint to begin with (%(default)s)",
+    )
+    parser.add_argument(
+        "--checkpoints",
+        type=Path,
+        default=CHECKPOINTS,
+        metavar="FOLDER",
+        help="folder of the other checkpoints that the page offers, and of the runs that it starts (%(default)s)",
+    )
+    parser.add_argument(
+        "--texts",
+        type=Path,
+        default=TEXTS,
+        metavar="FOLDER",
+        help="where texts that visitors upload to train on are kept (%(default)s)",
     )
     parser.add_argument(
         "--device", type=_device, default="auto", help="what computes: auto (a GPU where there is one), cpu or cuda"
@@ -65,12 +83,13 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def create_app(catalogue: Catalogue) -> FastAPI:
-    """The web application: /health, the checkpoints as files, and the page at the root."""
+def create_app(catalogue: Catalogue, jobs: Jobs | None = None, texts: Path = TEXTS) -> FastAPI:
+    """The web application: /health, checkpoints as zips, and the page; with the Train tab where there are jobs."""
     from fastapi import FastAPI
 
     from gpt.ui.archives import add_archives
     from gpt.ui.page import build_page, mount_page
+    from train.ui.tab import CSS, TrainTab
 
     # FastAPI's own pages about its routes take their scripts from other hosts.
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
@@ -80,7 +99,8 @@ def create_app(catalogue: Catalogue) -> FastAPI:
         return {"status": "ok", "checkpoint": catalogue.live()}
 
     add_archives(app, catalogue)
-    return mount_page(app, build_page(catalogue))
+    training = None if jobs is None else lambda: TrainTab(ROOT, jobs, texts, os.environ)
+    return mount_page(app, build_page(catalogue, training), [CSS])
 
 
 def load_backend(folder: Path, device: str) -> CompletionBackend:
@@ -120,11 +140,20 @@ def serve(options: argparse.Namespace) -> None:
                 raise StartError(str(error)) from error
         from gpt.backends.swappable import SwappableBackend
         from gpt.checkpoint_store import SHIPPED
+        from gpt.device import choose_device
         from gpt.ui.catalogue import Catalogue
+        from train.job import Jobs, yield_while
 
         live = SwappableBackend(backend)
+        # The runs are processes of their own: they train on when this one ends, and make room while it generates.
+        jobs = Jobs(options.checkpoints.resolve(), str(choose_device(options.device)), os.environ)
         catalogue = Catalogue(
-            live, CHECKPOINTS, options.checkpoint, lambda folder: load_backend(folder, options.device), shipped=SHIPPED
+            live,
+            options.checkpoints,
+            options.checkpoint,
+            lambda folder: load_backend(folder, options.device),
+            shipped=SHIPPED if options.checkpoints.resolve() == CHECKPOINTS else (),
+            is_busy=lambda folder: jobs.report(folder.name).is_active,
         )
 
         class Server(uvicorn.Server):
@@ -138,13 +167,21 @@ def serve(options: argparse.Namespace) -> None:
                 logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
                 await super().shutdown(sockets)
 
-        config = uvicorn.Config(create_app(catalogue), log_level="warning", timeout_graceful_shutdown=SHUTDOWN_S)
+        closing = threading.Event()
+        threading.Thread(target=yield_while, args=(catalogue.is_busy, jobs, closing), daemon=True).start()
+        config = uvicorn.Config(
+            create_app(catalogue, jobs, options.texts.resolve()),
+            log_level="warning",
+            timeout_graceful_shutdown=SHUTDOWN_S,
+        )
         _listen(listener)
         for stop in STOP_SIGNALS:
             signal.signal(stop, signal.SIG_IGN)  # the server takes them, and raises them again when it has ended
         try:
             Server(config).run(sockets=[listener])
         finally:
+            closing.set()
+            jobs.close()
             catalogue.close()
 
 

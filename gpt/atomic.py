@@ -8,12 +8,16 @@ A folder cannot be renamed onto another one, so replacing takes two renames: the
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 PREVIOUS_SUFFIX = ".previous"
+# Who only looks whether somebody works in a folder holds its lock for a moment.
+LOCK_TRIES, LOCK_WAIT_S = 10, 0.05
 
 
 @contextlib.contextmanager
@@ -91,25 +95,49 @@ def hold(folder: Path) -> Iterator[None]:
     """Lock `folder` until the block ends, as a training run locks its own; the lock goes with it when it is renamed.
 
     Raises:
-        BlockingIOError: somebody else holds it.
+        BlockingIOError: somebody else holds it, and for longer than a look takes.
         OSError: there is no such folder.
     """
     try:
-        import fcntl
-    except ImportError:  # Windows, where nothing guards the folder
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # Windows opens no folders: nothing guards them there
         yield
         return
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise
-        except OSError:
-            pass  # a file system without locks
+        for tries_left in reversed(range(LOCK_TRIES)):
+            if _lock(descriptor, exclusive=True):
+                break
+            if not tries_left:
+                raise BlockingIOError(errno.EWOULDBLOCK, "another process works in the folder", str(folder))
+            time.sleep(LOCK_WAIT_S)
         yield
     finally:
         os.close(descriptor)
+
+
+def is_held(folder: Path) -> bool:
+    """Whether somebody holds the folder; OSError if there is none."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return False
+    try:
+        return not _lock(descriptor, exclusive=False)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, *, exclusive: bool) -> bool:
+    """Lock an open folder, alone or with others who only look; whether nobody stood against it."""
+    try:
+        import fcntl
+
+        fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):  # Windows, or a file system without locks
+        return True
+    return True
 
 
 def _exchange(new: Path, folder: Path) -> None:

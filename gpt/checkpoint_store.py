@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from gpt.atomic import PREVIOUS_SUFFIX, flush_folder, hold
+from gpt.atomic import PREVIOUS_SUFFIX, flush_folder, hold, is_held
 from gpt.checkpoint_archive import pack_folder, unpack_archive
 from gpt.checkpoint_info import CheckpointInfo, list_checkpoints
 from gpt.checkpoint_proof import prove_checkpoint
@@ -62,9 +62,8 @@ class CheckpointStore:
         if name in self._shipped:
             return "part of the repository"
         try:
-            with hold(self.root / name):
-                busy = self._is_busy(self.root / name)
-        except OSError:  # held by a process that trains, or gone
+            busy = is_held(self.root / name) or self._is_busy(self.root / name)
+        except OSError:  # gone meanwhile
             busy = True
         return "a run trains in it; stop it first" if busy else ""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import json
 import math
 import os
 import shlex
@@ -19,6 +20,8 @@ from train.presets import PRESETS
 from train.stop import StopRequest
 
 if typing.TYPE_CHECKING:
+    import torch
+
     from train.run import Run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,6 +50,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, help="run folder (default: checkpoints/PRESET-run)")
     parser.add_argument(
         "--resume", action="store_true", help="go on with the run in --out, from its last complete state"
+    )
+    parser.add_argument(
+        "--estimate",
+        action="store_true",
+        help="train nothing: make a few steps, and print as JSON how long the run would take on this machine",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument("--threads", type=int, help="threads on a CPU (default: one a core; a resumed run's own)")
@@ -83,6 +91,8 @@ def main(argv: list[str] | None = None) -> int:
     out: Path = arguments.out or ROOT / "checkpoints" / f"{arguments.preset or DEFAULT_PRESET}-run"
     stop = StopRequest(tells=os.environ.get("RANK", "0") == "0")
     try:
+        if arguments.estimate:
+            return _estimate(arguments, _settings(arguments, out))
         # From the start: an interrupt that is raised inside an import may be lost there.
         with stop.listening():
             return _train(arguments, _settings(arguments, out), out, sys.argv[1:] if argv is None else argv, stop)
@@ -109,7 +119,12 @@ def _settings(arguments: argparse.Namespace, out: Path) -> TrainConfig:
     if arguments.threads is not None and arguments.threads < 1:
         raise ConfigError(f"threads is {arguments.threads}; give a number at least 1")
     if not arguments.resume:
-        return dataclasses.replace(PRESETS[arguments.preset or DEFAULT_PRESET].config, **overrides)
+        preset = PRESETS[arguments.preset or DEFAULT_PRESET].config
+        if init := overrides.get("init"):
+            from train.base import base_settings
+
+            return base_settings(Path(init), preset, overrides)
+        return dataclasses.replace(preset, **overrides)
     config = read_run_config(out)
     refused = sorted(set(overrides) - {"max_steps", "patience"})
     if arguments.preset not in (None, config.preset):
@@ -120,6 +135,26 @@ def _settings(arguments: argparse.Namespace, out: Path) -> TrainConfig:
             "only --max-steps and --patience can: leave the others out, or begin anew in another folder"
         )
     return dataclasses.replace(config, **overrides)
+
+
+def _estimate(arguments: argparse.Namespace, config: TrainConfig) -> int:
+    import torch
+
+    from gpt.device import choose_device
+    from train.corpus import MIN_CHARACTERS, load_corpus
+    from train.estimate import estimate
+
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    corpus = load_corpus(config.data, ROOT / "data", min_characters=MIN_CHARACTERS)
+    found = estimate(config, corpus, choose_device(arguments.device))
+    print(json.dumps(dataclasses.asdict(found)))
+    print(
+        f"about {found.seconds / 60:.1f} minutes: {found.steps:,} steps of {found.tokens_per_step:,} tokens, "
+        f"{found.tokens_per_second:,.0f} tokens per second",
+        file=sys.stderr,
+    )
+    return 0
 
 
 def _train(arguments: argparse.Namespace, config: TrainConfig, out: Path, argv: list[str], stop: StopRequest) -> int:
@@ -158,8 +193,15 @@ def _train(arguments: argparse.Namespace, config: TrainConfig, out: Path, argv: 
                 command=shlex.join([*launcher, *argv]),
             )
         ) as run:
-            stop.end_at_once()
-            outcome = _execute(run, stop, processes.is_main)
+            try:
+                stop.end_at_once()
+                outcome = _execute(run, stop, processes.is_main)
+            except KeyboardInterrupt:
+                run.fail("it was ended at once, by a second request to stop")
+                raise
+            except Exception as error:
+                run.fail(str(_in_words(error, config, device)))
+                raise
         if outcome == "stopped" and processes.is_main:
             print(
                 f"stopped at step {run.trainer.state.step} and saved; "
@@ -168,14 +210,23 @@ def _train(arguments: argparse.Namespace, config: TrainConfig, out: Path, argv: 
             )
         return 130 if outcome == "stopped" else 0
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error):
-            raise TrainingError(
-                f"the memory of {device} does not suffice: halve --batch-size ({config.batch_size} now) and double "
-                "--accumulation-steps, which learns the same, or choose a smaller model"
-            ) from error
+        if (named := _in_words(error, config, device)) is not error:
+            raise named from error
         raise
     finally:
         processes.close()
+
+
+def _in_words(error: Exception, config: TrainConfig, device: torch.device) -> Exception:
+    """The error itself, or what to do where it says that the memory does not suffice."""
+    import torch
+
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error):
+        return TrainingError(
+            f"the memory of {device} does not suffice: halve --batch-size ({config.batch_size} now) and double "
+            "--accumulation-steps, which learns the same, or choose a smaller model"
+        )
+    return error
 
 
 def _execute(run: Run, stop: StopRequest, is_main: bool) -> str:

@@ -35,6 +35,9 @@ class TrainConfig:
     data: str = _setting(
         "shakespeare", "corpus: shakespeare (fetched once), sonnets (bundled), or the path of a UTF-8 text file"
     )
+    init: str = _setting(
+        "", "folder of a checkpoint to go on from, with its shape and tokenizer; empty: random weights"
+    )
     train_fraction: float = _setting(
         0.9, "part of the text's characters to train on, from its beginning; the rest validates", low=0.01, high=0.99
     )

@@ -10,6 +10,7 @@ import hashlib
 import os
 import sys
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from gpt.download import download
 from gpt.errors import CorpusError
 
 NAMES = ("shakespeare", "sonnets")
+
+# Less than this trains nothing.
+MIN_CHARACTERS = 100
 
 SHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
@@ -122,7 +126,11 @@ def _read_shakespeare(data_root: Path) -> bytes:
     """Tiny Shakespeare from the data folder, fetched there first if it is not in it."""
     path = data_root / "shakespeare.txt"
     if not path.exists():
-        _fetch_shakespeare(path)
+        try:
+            _show(0)
+            fetch_shakespeare(path, _show)
+        finally:
+            print(file=sys.stderr)
     content = _read(path)
     if (found := hashlib.sha256(content).hexdigest()) != SHAKESPEARE_SHA256:
         raise CorpusError(
@@ -133,23 +141,28 @@ def _read_shakespeare(data_root: Path) -> bytes:
     return content
 
 
-def _fetch_shakespeare(path: Path) -> None:
-    """Download Tiny Shakespeare to `path`, which then holds all of it or does not exist."""
+def _show(received: int) -> None:
+    print(f"\rFetching Tiny Shakespeare: {received / SHAKESPEARE_BYTES:4.0%}", end="", file=sys.stderr, flush=True)
 
-    def show(received: int) -> None:
-        print(f"\rFetching Tiny Shakespeare: {received / SHAKESPEARE_BYTES:4.0%}", end="", file=sys.stderr, flush=True)
 
+def fetch_shakespeare(path: Path, progress: Callable[[int], None]) -> None:
+    """Download Tiny Shakespeare to `path`, which then holds all of it or does not exist.
+
+    Args:
+        path: where to.
+        progress: told the bytes so far.
+
+    Raises:
+        CorpusError: it cannot be fetched or written; the message says what to do.
+    """
     try:
-        show(0)
-        content = download(SHAKESPEARE_URL, sha256=SHAKESPEARE_SHA256, progress=show)
+        content = download(SHAKESPEARE_URL, sha256=SHAKESPEARE_SHA256, progress=progress)
     except OSError as error:
         raise CorpusError(
             f"{path} is not there, and Tiny Shakespeare could not be fetched from {SHAKESPEARE_URL} ({error}); fetch "
             f"that address on a machine with a network and save it as {path}, or train without a network with "
             "--data sonnets"
         ) from error
-    finally:
-        print(file=sys.stderr)
     # Beside the target and under a name of its own: another process may be fetching the same text now.
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:

@@ -50,22 +50,24 @@ class ProcessGroup:
         """Whether this process is the one that writes and prints."""
         return self.rank == 0
 
-    def average(self, gradients: Sequence[Tensor], loss: Tensor, stop: bool) -> tuple[Tensor, bool]:
+    def average(
+        self, gradients: Sequence[Tensor], loss: Tensor, asked: tuple[bool, bool]
+    ) -> tuple[Tensor, tuple[bool, bool]]:
         """Replace the gradients by their mean over all processes.
 
         Args:
             gradients: the same shapes in every process.
             loss: (), this process's.
-            stop: whether this process was asked to stop.
+            asked: whether this process was asked to stop, and to finish.
 
         Returns:
-            the mean loss, (), and whether any process was asked to stop.
+            the mean loss, (), and whether any process was asked to stop, and to finish.
         """
         if self.world_size == 1:
-            return loss, stop
-        # Loss and stop travel with the gradients: all processes see the same ones, and leave in the same step.
-        own = gradients[0].new_tensor([float(stop)])
-        flat = torch.cat([*(gradient.reshape(-1) for gradient in gradients), loss.reshape(1).to(own.dtype), own])
+            return loss, asked
+        # Loss and flags travel with the gradients: all processes see the same ones, and leave in the same step.
+        flags = gradients[0].new_tensor([float(flag) for flag in asked])
+        flat = torch.cat([*(gradient.reshape(-1) for gradient in gradients), loss.reshape(1).to(flags.dtype), flags])
         with _in_words():
             dist.all_reduce(flat)
         flat /= self.world_size
@@ -73,7 +75,7 @@ class ProcessGroup:
         for gradient in gradients:
             gradient.copy_(flat[position : position + gradient.numel()].view_as(gradient))
             position += gradient.numel()
-        return flat[-2], bool(flat[-1] > 0)
+        return flat[-3], (bool(flat[-2] > 0), bool(flat[-1] > 0))
 
     def broadcast(self, value: bool) -> bool:
         """The main process's value, in every process."""

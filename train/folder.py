@@ -1,7 +1,9 @@
 """RunFolder: what a run leaves behind, so that it can be watched while it trains and taken up after any end.
 
 config.json     the settings
-metrics.jsonl   an object a line: step, and tokens, train_loss, val_loss where known
+status.json     where it stands, and facts about it: see RunStatus
+metrics.jsonl   an object a line: step, and seconds, tokens, train_loss, val_loss where known
+samples.jsonl   an object a line: step, and the text that the model wrote then
 train.log       what happened, with times, and the samples
 state/          the last complete state, to resume from
 best/           the checkpoint of the best evaluation; at the end with its figures and its card
@@ -9,17 +11,23 @@ best/           the checkpoint of the best evaluation; at the end with its figur
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import time
 from datetime import datetime
 from pathlib import Path
 
 from gpt.atomic import partial_of, write_file
 from gpt.errors import ConfigError, TrainingError
 from train.config import TrainConfig
+from train.control import forget
+from train.status import STATUS_FILE, RunStatus
 
-CONFIG_FILE, METRICS_FILE, LOG_FILE = "config.json", "metrics.jsonl", "train.log"
+CONFIG_FILE, METRICS_FILE, SAMPLES_FILE, LOG_FILE = "config.json", "metrics.jsonl", "samples.jsonl", "train.log"
 STATE_FOLDER, BEST_FOLDER = "state", "best"
+# Who only looks whether a process trains in the folder holds its lock for a moment.
+LOCK_TRIES, LOCK_WAIT_S = 10, 0.05
 
 
 class RunFolder:
@@ -28,7 +36,8 @@ class RunFolder:
     Args:
         path: the folder; it is made if it is not there.
         config: the run's settings, written there.
-        step: the step that the run goes on from; metrics of later steps are forgotten, for they are made again.
+        step: the step that the run goes on from; metrics and samples of later steps are forgotten, for they are made
+            again.
 
     Raises:
         TrainingError: it cannot be written, or another process is training in it.
@@ -41,7 +50,9 @@ class RunFolder:
             path.mkdir(parents=True, exist_ok=True)
             self._take()
             write_file(path / CONFIG_FILE, config.to_json())
-            write_file(path / METRICS_FILE, "".join(_metrics_up_to(path / METRICS_FILE, step)))
+            for name in (METRICS_FILE, SAMPLES_FILE):
+                write_file(path / name, "".join(_lines_up_to(path / name, step)))
+            forget(path)
         except OSError as error:
             self.close()
             raise TrainingError(
@@ -55,6 +66,15 @@ class RunFolder:
     def add_metrics(self, metrics: dict[str, float]) -> None:
         """Append a line to metrics.jsonl; TrainingError if it cannot be written."""
         self._append(METRICS_FILE, json.dumps(metrics))
+
+    def add_sample(self, step: int, text: str) -> None:
+        """Append a line to samples.jsonl; TrainingError if it cannot be written."""
+        self._append(SAMPLES_FILE, json.dumps({"step": step, "text": text}, ensure_ascii=False))
+
+    def set_status(self, status: RunStatus) -> None:
+        """Say where the run stands. A full disk is no reason to fail here: whatever matters more fails by itself."""
+        with contextlib.suppress(OSError):
+            write_file(self.path / STATUS_FILE, status.to_json())
 
     def log(self, text: str) -> None:
         """Append a line, or several, to train.log, with the time; TrainingError if it cannot be written."""
@@ -83,14 +103,38 @@ class RunFolder:
         except ImportError:  # Windows, where nothing guards the folder
             return
         self._lock = os.open(self.path, os.O_RDONLY)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise TrainingError(
-                f"another process is training in {self.path}; wait for its end or stop it, or choose another --out"
-            ) from error
-        except OSError:
-            return  # a file system without locks
+        for tries_left in reversed(range(LOCK_TRIES)):
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError as error:
+                if not tries_left:
+                    raise TrainingError(
+                        f"another process is training in {self.path}; wait for its end or stop it, "
+                        "or choose another --out"
+                    ) from error
+                time.sleep(LOCK_WAIT_S)
+            except OSError:
+                return  # a file system without locks
+
+
+def is_training(path: Path) -> bool:
+    """Whether a process trains in the run folder `path`: the system holds its lock exactly as long as it lives."""
+    try:
+        import fcntl
+
+        descriptor = os.open(path, os.O_RDONLY)
+    except (ImportError, OSError):
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def check_unused(path: Path) -> None:
@@ -128,7 +172,7 @@ def read_run_config(path: Path) -> TrainConfig:
         ) from error
 
 
-def _metrics_up_to(path: Path, step: int) -> list[str]:
+def _lines_up_to(path: Path, step: int) -> list[str]:
     """The lines up to `step`, without one that a full disk or a kill left half-written."""
     if not path.exists():
         return []

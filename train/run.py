@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-import platform
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from gpt.checkpoint import load_checkpoint, save_checkpoint
 from gpt.errors import TrainingError, UnknownCharacterError
 from gpt.model import GPT
 from gpt.record import TrainingRecord
 from gpt.tokenizer import Tokenizer, build_tokenizer
+from train.base import take_weights
 from train.card import model_card
 from train.config import TrainConfig
-from train.corpus import load_corpus
+from train.control import FINISH_FILE, PAUSE_FILE, forget, is_asked, is_yielding
+from train.corpus import MIN_CHARACTERS, load_corpus
 from train.distributed import ProcessGroup
+from train.encoding import encode_text, known_prompt
 from train.folder import BEST_FOLDER, RunFolder, check_unused, read_run_config
+from train.machine import machine_name
 from train.metrics import validation_tokens, window_nats
 from train.ngram import ngram_ladder
 from train.sample import sample
 from train.state import has_state, read_state, read_tokenizer
+from train.status import RunStatus, read_status
 from train.trainer import Evaluation, Trainer
 
-# Counting n-grams of a longer text takes gigabytes.
-LADDER_CHARACTERS = 5_000_000
+# A vocabulary is fitted on the beginning of a longer text: the rest would change little, and take gigabytes.
+FITTED_CHARACTERS = 10_000_000
 
 
 class _StopAsked(Exception):
@@ -85,26 +93,32 @@ class Run:
                 f"the run in {out} cannot be resumed: its state is gone, and only its best checkpoint is left; "
                 "begin anew in another folder"
             )
-        self._corpus = load_corpus(config.data, data_root, min_characters=100)
+        self._corpus = load_corpus(config.data, data_root, min_characters=MIN_CHARACTERS)
         self._train_text, self._validation_text = self._corpus.split(config.train_fraction)
+        base = load_checkpoint(config.init) if config.init and not self.resumed else None
         self.tokenizer: Tokenizer
         if self.resumed:
             self.tokenizer = read_tokenizer(out)
+        elif base is not None:
+            self.tokenizer = base.tokenizer
         else:
             self.tokenizer = build_tokenizer(
                 config.tokenizer,
-                self._train_text,
+                self._train_text[:FITTED_CHARACTERS],
                 config.vocab_dim if config.tokenizer == "bpe" else None,
                 alphabet=self._corpus.text,
                 checkpoints_root=checkpoints_root,
                 tiktoken_cache=tiktoken_cache,
             )
-        self._prompt = self._known_prompt()
-        torch.manual_seed(config.seed)
-        model = GPT.from_config(config.model_config(self.tokenizer.vocab_dim)).to(device)
-        torch.manual_seed(config.seed + processes.rank)  # the same weights everywhere, but dropout of its own
+        train_tokens = self._train_tokens()
         self._validation_tokens = validation_tokens(self.tokenizer, self._train_text, self._validation_text)
-        train_tokens = torch.tensor(self.tokenizer.encode(self._train_text))
+        self._prompt = known_prompt(self.tokenizer, config.sample_prompt, self._train_text)
+        torch.manual_seed(config.seed)
+        model = GPT.from_config(config.model_config(self.tokenizer.vocab_dim))
+        if base is not None:
+            take_weights(model, base, config.init)
+        model.to(device)
+        torch.manual_seed(config.seed + processes.rank)  # the same weights everywhere, but dropout of its own
         if len(self._validation_tokens) <= config.sequence_dim:
             raise TrainingError(
                 f"the validation part has {len(self._validation_tokens) - 1} tokens, fewer than sequence_dim = "
@@ -115,8 +129,25 @@ class Run:
             self._resume(command)
         else:
             self.trainer.state.command, self.trainer.state.corpus_sha256 = command, self._corpus.sha256
+        self._status = RunStatus(
+            state="training",
+            pid=os.getpid(),
+            command=self.trainer.state.command,
+            started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            device=str(device),
+            threads=torch.get_num_threads() if device.type == "cpu" else 0,
+            corpus=self._corpus.name,
+            corpus_characters=len(self._corpus.text),
+            tokens_per_character=(len(self._validation_tokens) - 1) / len(self._validation_text),
+            parameters=model.num_parameters(),
+            vocab_dim=self.tokenizer.vocab_dim,
+            tokens_per_step=self.trainer.tokens_per_step,
+        )
         # Only the main process writes, after the others looked at the folder: they meet in the first step.
-        self._folder = RunFolder(out, config, self.trainer.state.step) if processes.is_main else None
+        # What belongs to step 0 stands before the first state that is saved, and is made again.
+        kept = self.trainer.state.step or -1
+        self._folder = RunFolder(out, config, kept) if processes.is_main else None
+        self._tell_status("training")
 
     def _resume(self, command: str) -> None:
         """Go on from the folder's state; the record then has every command that made the run."""
@@ -134,20 +165,28 @@ class Run:
         elif read_run_config(self.out) != self.config:
             state.command += f" && {command}"
 
-    def _known_prompt(self) -> str:
-        """The sample's prompt; a text without line breaks is continued from its first character instead."""
-        prompt = self.config.sample_prompt
+    def _train_tokens(self) -> Tensor:
+        """The training text's tokens, (n,) int64."""
         try:
-            self.tokenizer.encode(prompt)
+            return encode_text(self.tokenizer, self._train_text)
         except UnknownCharacterError as error:
-            if prompt.strip():
-                raise UnknownCharacterError(f"--sample-prompt: {error}") from error
-            return self._train_text[0]
-        return prompt
+            if not self.config.init:
+                raise
+            raise UnknownCharacterError(
+                f"the checkpoint {self.config.init} cannot go on with the text {self._corpus.name}: {error}"
+            ) from error
+
+    def fail(self, message: str) -> None:
+        """Leave word of why the run ended, for those who watch it from outside."""
+        self._tell_status("failed", message=message)
+        if self._folder is not None:
+            with contextlib.suppress(TrainingError):  # a full disk, perhaps; the message itself is on its way
+                self._folder.log(f"failed: {message}")
 
     def close(self) -> None:
         """Let other processes train in the folder."""
         if self._folder is not None:
+            forget(self.out)
             self._folder.close()
 
     def execute(
@@ -166,6 +205,10 @@ class Run:
         self._show = show
         started, first = time.perf_counter(), self.trainer.state.step
 
+        def asked_to_stop() -> bool:
+            self._make_room()
+            return should_stop() or is_asked(self.out, PAUSE_FILE)
+
         def step_made(step: int, loss: float) -> None:
             on_step(step, loss)
             if self._folder is not None and not math.isnan(loss):
@@ -174,6 +217,7 @@ class Run:
                 self._folder.add_metrics(
                     {
                         "step": step,
+                        "seconds": round(self.trainer.state.seconds, 2),
                         "tokens": self.trainer.state.tokens,
                         "train_loss": loss,
                         "tokens_per_second": round(speed, 1),
@@ -182,16 +226,43 @@ class Run:
 
         if self._folder is not None:
             self._folder.log(f"from step {first} of {self.config.max_steps}: {self._command}")
-        outcome = self.trainer.run(on_step=step_made, on_evaluation=self._evaluated, should_stop=should_stop)
+            self._ladder = self._count_ngrams()
+            self._tell_status("training", ngrams=self._ladder)
+            if first == 0 and self.config.sample_tokens:  # what it writes before it has learnt anything
+                self._folder.add_sample(0, self._sample(self.config.sample_tokens))
+        outcome = self.trainer.run(
+            on_step=step_made,
+            on_evaluation=self._evaluated,
+            should_stop=asked_to_stop,
+            should_finish=lambda: is_asked(self.out, FINISH_FILE),
+        )
         if self._folder is not None:
             try:
                 if outcome != "stopped":
-                    self._finish(should_stop)
+                    self._finish(asked_to_stop)
             except _StopAsked:
                 outcome = "stopped"
             self._folder.log(f"{outcome} at step {self.trainer.state.step}")
+            self._tell_status("paused" if outcome == "stopped" else "finished")
         self._processes.barrier()
         return outcome
+
+    def _count_ngrams(self) -> list[float]:
+        """The ladder that the run is measured by."""
+        saved = read_status(self.out) if self.resumed else None
+        return (saved and saved.ngrams) or ngram_ladder(self._train_text, self._validation_text)
+
+    def _make_room(self) -> None:
+        """Leave the other cores free while somebody asks for that, and take them back afterwards."""
+        if self.trainer.device.type == "cpu" and self._processes.world_size == 1:
+            threads = 1 if is_yielding(self.out) else self.trainer.state.threads
+            if torch.get_num_threads() != threads:
+                torch.set_num_threads(threads)
+
+    def _tell_status(self, state: str, **changes: Any) -> None:
+        self._status = replace(self._status, state=state, **changes)
+        if self._folder is not None:
+            self._folder.set_status(self._status)
 
     def _tell(self, text: str) -> None:
         self._show(text)
@@ -202,7 +273,12 @@ class Run:
         per_character = evaluation.val_loss * (len(self._validation_tokens) - 1) / len(self._validation_text)
         assert self._folder is not None
         self._folder.add_metrics(
-            {"step": evaluation.step, "train_loss": evaluation.train_loss, "val_loss": evaluation.val_loss}
+            {
+                "step": evaluation.step,
+                "seconds": round(self.trainer.state.seconds, 2),
+                "train_loss": evaluation.train_loss,
+                "val_loss": evaluation.val_loss,
+            }
         )
         self._tell(
             f"step {evaluation.step}: training loss {evaluation.train_loss:.4f}, "
@@ -210,7 +286,9 @@ class Run:
             f"(about {per_character:.3f} per character){', the best so far' if evaluation.is_best else ''}"
         )
         if self.config.sample_tokens:
-            self._tell(self._sample(self.config.sample_tokens).strip("\n"))
+            text = self._sample(self.config.sample_tokens)
+            self._folder.add_sample(evaluation.step, text)
+            self._tell(text.strip("\n"))
         if evaluation.is_best:
             self._save_best(self._record())
 
@@ -230,7 +308,7 @@ class Run:
             corpus_sha256=self._corpus.sha256,
             corpus_characters=len(self._corpus.text),
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            machine=machine_name(self.trainer.model),
+            machine=machine_name(self.trainer.device),
             torch_version=torch.__version__,
             steps=state.step,
             tokens=state.tokens,
@@ -242,12 +320,18 @@ class Run:
 
     def _finish(self, should_stop: Callable[[], bool]) -> None:
         """Score the best checkpoint as it is stored, and write it again with its figures and its card."""
+        told_at = 0.0
 
         def progress(done: int, count: int) -> None:
+            nonlocal told_at
             if should_stop():
                 raise _StopAsked
+            if time.monotonic() - told_at > 1:
+                told_at = time.monotonic()
+                self._tell_status("scoring", scored=round(done / count, 3))
 
-        best = load_checkpoint(self.out / BEST_FOLDER, next(self.trainer.model.parameters()).device)
+        self._tell_status("scoring")
+        best = load_checkpoint(self.out / BEST_FOLDER, self.trainer.device)
         self.trainer.model.load_state_dict(best.model.state_dict())
         model = self.trainer.model.eval()
         context, characters = self.config.sequence_dim, len(self._validation_text)
@@ -256,37 +340,14 @@ class Run:
             for name, stride in (("block", context), ("sliding", context // 2))
         }
         record = replace(self._record(), nats_per_character=figures)
-        ladder = []
-        if len(self._corpus.text) <= LADDER_CHARACTERS:
-            ladder = ngram_ladder(self._train_text, self._validation_text)
-        card = model_card(
-            self.out.name, model.config, self.config, record, model.num_parameters(), ladder, self._sample(300)
-        )
+        ladder, sample_text = self._ladder, self._sample(300)
+        card = model_card(self.out.name, model.config, self.config, record, model.num_parameters(), ladder, sample_text)
         self._save_best(record, card)
+        self._tell_status("scoring", nats_per_character=figures)
         self._tell(
             f"the best checkpoint, of step {record.best_step}, is in {self.out / BEST_FOLDER}: "
             f"block {figures['block']:.4f}, sliding {figures['sliding']:.4f} nats per character "
             "on the whole validation split"
-            + (
-                f"; n-grams of order 1 to {len(ladder)}: {', '.join(f'{value:.3f}' for value in ladder)}"
-                if ladder
-                else ""
-            )
         )
-
-
-def machine_name(model: GPT) -> str:
-    """The GPU's name, or the processor's with the number of threads in use."""
-    device = next(model.parameters()).device
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    name = platform.processor() or platform.machine()
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                name = line.partition(":")[2].strip()
-                break
-    except OSError:
-        pass  # not Linux
-    threads = torch.get_num_threads()
-    return f"{threads} thread{'s' if threads > 1 else ''} of {name}"
+        if ladder:
+            self._tell(f"n-grams of order 1 to {len(ladder)}: {', '.join(f'{value:.3f}' for value in ladder)}")

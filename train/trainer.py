@@ -27,6 +27,9 @@ from train.metrics import token_nats
 from train.optimizer import build_optimizers, learning_rate_factor
 from train.state import TrainState, read_state, restore_tensors, save_state
 
+# Parameters times tokens of a step from which it takes a CPU about a second.
+SLOW_STEP = 10**10
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -84,6 +87,11 @@ class Trainer:
         self._loss_count = 0
 
     @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self._device
+
+    @property
     def tokens_per_step(self) -> int:
         """Tokens that one optimizer step learns from, over all processes."""
         config = self.config
@@ -122,13 +130,15 @@ class Trainer:
         on_step: Callable[[int, float], None],
         on_evaluation: Callable[[Evaluation], None],
         should_stop: Callable[[], bool],
+        should_finish: Callable[[], bool] = lambda: False,
     ) -> str:
-        """Train until max_steps, the early stop, or until asked to stop; the state is saved on the way and at the end.
+        """Train until max_steps, the early stop, or until asked; the state is saved on the way and at the end.
 
         Args:
             on_step: told the step just made and its training loss where it was looked at, else NaN.
             on_evaluation: told each evaluation, in the main process, before the state is saved; it keeps the best.
-            should_stop: asked in every step.
+            should_stop: asked in every step; the run is to go on later.
+            should_finish: asked in every step; the run is to end with the weights of this step.
 
         Returns:
             "finished", "early stop" or "stopped".
@@ -144,16 +154,18 @@ class Trainer:
             return "early stop"
         if state.step == 0:
             self._save()  # a disk that is too small shows at once, and from here on there is a state to resume from
+            if config.init:  # the weights to begin with may be the best there will be
+                self._evaluate(on_evaluation)
         outcome = "finished"
         while state.step < config.max_steps:
-            loss, stopping = self._step(should_stop)
+            loss, (stopping, finishing) = self.step(lambda: (should_stop(), should_finish()))
             state.step += 1
             state.tokens += self.tokens_per_step
             state.seconds = time.perf_counter() - started
             state.epoch, state.window = self._sampler.position.epoch, self._sampler.position.window
-            look = state.step % 10 == 0 or state.step == 1
+            look = state.step % self._look_interval == 0 or state.step == 1
             shown = float(loss) if look else math.nan
-            last = state.step == config.max_steps
+            last = state.step == config.max_steps or finishing
             evaluating = state.step % config.eval_interval == 0 or last
             saving = state.step % config.save_interval == 0 or last or stopping
             if (look and not math.isfinite(shown)) or ((evaluating or saving) and not self._is_finite()):
@@ -170,6 +182,12 @@ class Trainer:
             if stopping:
                 return "stopped"
         return outcome
+
+    @property
+    def _look_interval(self) -> int:
+        """Steps between looks at the loss: a look at a GPU waits for it, but slow steps are watched one by one."""
+        work = self.model.num_parameters() * self.tokens_per_step
+        return 1 if self._device.type == "cpu" and work > SLOW_STEP else 10
 
     @property
     def _out_of_patience(self) -> bool:
@@ -196,11 +214,15 @@ class Trainer:
         if self._processes.is_main:
             save_state(self._out, self.state, self.model, self._optimizers, self.tokenizer, generators)
 
-    def _step(self, should_stop: Callable[[], bool]) -> tuple[Tensor, bool]:
+    def step(self, asked: Callable[[], tuple[bool, bool]] = lambda: (False, False)) -> tuple[Tensor, tuple[bool, bool]]:
         """One optimizer step.
 
+        Args:
+            asked: whether this process is to stop, and to finish; called at the step's end.
+
         Returns:
-            its mean loss over all processes, () on the device, in nats per token, and whether one of them is to stop.
+            its mean loss over all processes, () on the device, in nats per token, and whether any of them is to stop,
+            and to finish.
         """
         config = self.config
         factor = learning_rate_factor(self.state.step, config.max_steps, config.warmup_fraction, config.final_fraction)
@@ -222,7 +244,7 @@ class Trainer:
             for parameter, low in zip(parameters, self._copy.parameters(), strict=True):
                 parameter.grad = None if low.grad is None else low.grad.float()
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        step_loss, stopping = self._processes.average(gradients, step_loss, should_stop())
+        step_loss, asked_anywhere = self._processes.average(gradients, step_loss, asked())
         if config.grad_clip:
             nn.utils.clip_grad_norm_(parameters, config.grad_clip)
         for optimizer in self._optimizers:
@@ -232,7 +254,7 @@ class Trainer:
         self._sync_copy()
         self._loss_sum += step_loss
         self._loss_count += 1
-        return step_loss, stopping
+        return step_loss, asked_anywhere
 
     def _next_batch(self) -> tuple[Tensor, Tensor]:
         """This process's share of the next batch; all processes walk the same order of windows."""

@@ -67,6 +67,11 @@ class SwappableBackend:
         """What the live backend is."""
         return self._live.backend.info()
 
+    def is_busy(self) -> bool:
+        """Whether a stream is open."""
+        with self._lock:
+            return any(use.streams for use in (self._live, *self._retired))
+
     def close(self) -> None:
         """Close the live backend and those that still finish streams. Closing twice is fine."""
         with self._lock:

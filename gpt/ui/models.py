@@ -70,15 +70,15 @@ class Models:
             elem_id="models",
             max_bytes=MAX_ARCHIVE_BYTES,
         )
-        options: dict[str, Any] = {
+        self._options: dict[str, Any] = {
             "outputs": [self.cards, *header.outputs],
             "concurrency_id": "checkpoints",
             "concurrency_limit": 1,
             "show_progress": "hidden",
             "api_visibility": "private",
         }
-        self.cards.use(self._use_card, **options)
-        header.checkpoint.input(self._use, header.checkpoint, **options)
+        self.cards.use(self._use_card, **self._options)
+        header.checkpoint.input(self._use, header.checkpoint, **self._options)
         self.cards.changed(
             self.updates,
             outputs=[self.cards, *header.outputs],
@@ -86,6 +86,10 @@ class Models:
             show_progress="hidden",
             api_visibility="private",
         )
+
+    def use_from(self, trigger: Callable[..., Any], name: gr.components.Component) -> Any:
+        """Let `trigger` put the checkpoint to use whose name is the value of a component; gives the event."""
+        return trigger(self._use, name, **self._options)
 
     def updates(self) -> list[Any]:
         """What the cards and the header show now."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 import gradio as gr
 from fastapi import FastAPI
@@ -17,14 +19,36 @@ from gpt.ui.settings import SettingsPanel
 from gpt.ui.theme import theme
 
 FOLDER = Path(__file__).parent
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
-def build_page(catalogue: Catalogue) -> gr.Blocks:
-    """The page over the catalogue's backend."""
+class Training(Protocol):
+    """The content of the Train tab, which is made elsewhere; it stands on the page, and hands over checkpoints.
+
+    Attributes:
+        use: the button that puts a run's best checkpoint to use.
+        run: the component whose value is the run's name, which is the checkpoint's too.
+    """
+
+    use: gr.Button
+    run: gr.Dropdown
+
+    def wire(self, demo: gr.Blocks, tab: gr.Tab) -> None:
+        """Connect its components."""
+        ...
+
+
+def build_page(catalogue: Catalogue, training: Callable[[], Training] | None = None) -> gr.Blocks:
+    """The page over the catalogue's backend.
+
+    Args:
+        catalogue: the checkpoints.
+        training: makes the content of the Train tab, where there is to be one.
+    """
     demo: gr.Blocks
     with gr.Blocks(title=TITLE, analytics_enabled=False) as demo:
         header = Header(catalogue)
-        with gr.Tabs(elem_id="tabs"):
+        with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Playground", id="playground") as playground_tab, gr.Row(elem_id="playground"):
                 with gr.Column(scale=5, min_width=320), gr.Tabs(elem_id="modes"):
                     with gr.Tab("Text", id="text"):
@@ -33,18 +57,25 @@ def build_page(catalogue: Catalogue) -> gr.Blocks:
                         dialogue = Dialogue(catalogue, header)
                 with gr.Column(scale=2, min_width=280, elem_id="settings"):
                     settings = SettingsPanel()
+            if training is not None:
+                with gr.Tab("Train", id="train-tab") as train_tab:
+                    trained = training()
             with gr.Tab("Models", id="models-tab") as models_tab:
                 models = Models(catalogue, header)
         playground.wire(settings, demo)
         dialogue.wire(settings)
         settings.wire(demo)
+        if training is not None:
+            trained.wire(demo, train_tab)
+            models.use_from(trained.use.click, trained.run).success(
+                lambda: gr.Tabs(selected="playground"), outputs=tabs, queue=False, **QUIET
+            )
         gr.on(
             [demo.load, models_tab.select],
             models.updates,
             outputs=[models.cards, *header.outputs],
             queue=False,
-            show_progress="hidden",
-            api_visibility="private",
+            **QUIET,
         )
         gr.on(
             [demo.load, playground_tab.select, header.checkpoint.change],
@@ -53,15 +84,14 @@ def build_page(catalogue: Catalogue) -> gr.Blocks:
             playground.rival,
             preprocess=False,
             queue=False,
-            show_progress="hidden",
-            api_visibility="private",
+            **QUIET,
         )
         add_endpoint(catalogue.backend)
     return demo
 
 
-def mount_page(app: FastAPI, demo: gr.Blocks) -> FastAPI:
-    """Serve the page at the application's root; routes added before it stay reachable."""
+def mount_page(app: FastAPI, demo: gr.Blocks, styles: Sequence[Path] = ()) -> FastAPI:
+    """Serve the page at the application's root, with more style sheets; routes added before it stay reachable."""
     mounted: FastAPI = gr.mount_gradio_app(
         app,
         demo,
@@ -71,7 +101,7 @@ def mount_page(app: FastAPI, demo: gr.Blocks) -> FastAPI:
         run_history=False,
         footer_links=[],
         theme=theme(),
-        css_paths=[FOLDER / "page.css", FOLDER / "models.css"],
+        css_paths=[FOLDER / "page.css", FOLDER / "models.css", *styles],
         head=f"<script>{(FOLDER / 'page.js').read_text(encoding='utf-8')}</script>",
         favicon_path=str(FOLDER / "favicon.svg"),
     )

@@ -24,6 +24,7 @@ class SecondModel:
         self._load = load
         self._visitors: set[str] = set()
         self._loaded: _Loaded | None = None
+        self._streams = 0
         # Reentrant: a garbage collection inside it may end a stream that was forgotten.
         self._lock = threading.RLock()
 
@@ -49,13 +50,19 @@ class SecondModel:
                 self._loaded = _Loaded(backend, found)
             loaded = self._loaded
             loaded.streams += 1
+            self._streams += 1
         try:
             with contextlib.closing(loaded.backend.stream(request)) as chunks:
                 yield from chunks
         finally:
             with self._lock:
                 loaded.streams -= 1
+                self._streams -= 1
                 loaded.close_if_unused()
+
+    def is_busy(self) -> bool:
+        """Whether a text is being written."""
+        return self._streams > 0
 
     def close(self) -> None:
         """Free the model; texts under way end with BackendClosedError."""

@@ -149,10 +149,10 @@ def test_log_on_a_full_disk_is_one_sentence(
 def test_failing_disk_that_nothing_foresaw_is_one_sentence(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(self: Trainer, should_stop: Callable[[], bool]) -> Any:
+    def fail(self: Trainer, asked: Callable[[], tuple[bool, bool]]) -> Any:
         raise OSError(errno.EIO, os.strerror(errno.EIO), "some/file")
 
-    monkeypatch.setattr(Trainer, "_step", fail)
+    monkeypatch.setattr(Trainer, "step", fail)
     assert train_here(*options(tmp_path / "run", text)) == 1
     assert one_sentence(capsys) == "some/file cannot be read or written (Input/output error)"
 
@@ -160,10 +160,10 @@ def test_failing_disk_that_nothing_foresaw_is_one_sentence(
 def test_lack_of_memory_says_what_to_lower(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(self: Trainer, should_stop: Callable[[], bool]) -> Any:
+    def fail(self: Trainer, asked: Callable[[], tuple[bool, bool]]) -> Any:
         torch.empty(2**55)
 
-    monkeypatch.setattr(Trainer, "_step", fail)
+    monkeypatch.setattr(Trainer, "step", fail)
     assert train_here(*options(tmp_path / "run", text)) == 1
     assert "memory of cpu does not suffice: halve --batch-size (8 now) and double --accumulation-steps" in one_sentence(
         capsys

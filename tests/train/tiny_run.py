@@ -76,14 +76,14 @@ def finish(process: subprocess.Popen[str], timeout_s: float = 300) -> tuple[int,
 
 def at_step(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], None]) -> None:
     """Do something while this step, counted from 1, is made in this process."""
-    make_step = Trainer._step
+    make_step = Trainer.step
 
-    def hooked(self: Trainer, should_stop: Callable[[], bool]) -> Any:
+    def hooked(self: Trainer, asked: Callable[[], tuple[bool, bool]]) -> Any:
         if self.state.step + 1 == step:
             act()
-        return make_step(self, should_stop)
+        return make_step(self, asked)
 
-    monkeypatch.setattr(Trainer, "_step", hooked)
+    monkeypatch.setattr(Trainer, "step", hooked)
 
 
 def one_sentence(capsys: pytest.CaptureFixture[str]) -> str:
@@ -106,7 +106,8 @@ def essence(out: Path) -> dict[str, Any]:
                 found[f"{folder}/{path.name}"] = path.read_bytes()
     found["record"] = _without(_json(out / "best" / "record.json"), "created_at", "seconds", "command")
     found["state"] = _without(_json(out / "state" / "state.json"), "seconds", "command")
-    found["metrics"] = [_without(line, "tokens_per_second") for line in metrics(out)]
+    found["metrics"] = [_without(line, "tokens_per_second", "seconds") for line in metrics(out)]
+    found["samples"] = (out / "samples.jsonl").read_text(encoding="utf-8")
     return found
 
 
