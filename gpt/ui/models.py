@@ -21,7 +21,8 @@ logger = logging.getLogger(__name__)
 
 INTRODUCTION = (
     "Every checkpoint in `checkpoints/`, your own runs among them. *Use* loads one and then serves with it; "
-    "text under way elsewhere finishes on the model that it began with."
+    "text under way elsewhere finishes on the model that it began with. *Download* gives a zip that *Upload* takes, "
+    "here or elsewhere; nothing in it is ever run."
 )
 UPLOAD = "Upload a checkpoint (.zip)"
 TEMPLATE = f"""
@@ -55,7 +56,12 @@ TEMPLATE = f"""
 
 
 class Models:
-    """The Models tab's content and the events that change the live checkpoint, the header's list among them."""
+    """The Models tab's content and the events that change the live checkpoint, the header's list among them.
+
+    Attributes:
+        cards: the checkpoints, and what can be done with them.
+        chosen: the event of a choice from the header's list, after which another one may be live.
+    """
 
     def __init__(self, catalogue: Catalogue, header: Header) -> None:
         self._catalogue = catalogue
@@ -78,7 +84,7 @@ class Models:
             "api_visibility": "private",
         }
         self.cards.use(self._use_card, **self._options)
-        header.checkpoint.input(self._use, header.checkpoint, **self._options)
+        self.chosen = header.checkpoint.input(self._use, header.checkpoint, **self._options)
         self.cards.changed(
             self.updates,
             outputs=[self.cards, *header.outputs],

@@ -77,15 +77,16 @@ def build_page(catalogue: Catalogue, training: Callable[[], Training] | None = N
             queue=False,
             **QUIET,
         )
-        gr.on(
-            [demo.load, playground_tab.select, header.checkpoint.change],
-            playground.rivals,
-            playground.rival,
-            playground.rival,
-            preprocess=False,
-            queue=False,
+        rivals: dict[str, Any] = {
+            "fn": playground.rivals,
+            "inputs": playground.rival,
+            "outputs": playground.rival,
+            "preprocess": False,
+            "queue": False,
             **QUIET,
-        )
+        }
+        gr.on([demo.load, playground_tab.select], **rivals)
+        models.chosen.then(**rivals)
         add_endpoint(catalogue.backend)
     return demo
 

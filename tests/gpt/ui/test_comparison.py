@@ -59,11 +59,8 @@ def test_one_that_waits_does_not_hold_up_the_other() -> None:
 
 
 def test_a_refusal_is_said_in_its_place_and_the_other_goes_on() -> None:
-    class Knowing(FakeBackend):
-        def stream(self, request: CompletionRequest) -> Generator[CompletionChunk, None, None]:
-            return self._chunks(request)
-
-    knowing, strict = Knowing(), FakeBackend()
+    knowing, strict = FakeBackend(), FakeBackend()
+    knowing.knows_all = True
     transcripts = [Transcript(), Transcript()]
     values = list(write_both([strict, knowing], request(prompt=UNKNOWN), transcripts))
     assert lines(values[-1][0]) == [{"note": f"The prompt has {UNKNOWN!r}; this model knows no such character"}]
