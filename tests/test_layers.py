@@ -44,7 +44,7 @@ TRAIN_NEVER = (
 )
 # Libraries that only some rooms may know.
 CONFINED = {
-    "gradio": ("app", "gpt.ui.*", "train.ui"),
+    "gradio": ("app", "gpt.ui.*", "train.ui.*"),
     "google": ("gpt.vertex.*", "train.vertex.*"),
     "kfp": ("gpt.vertex.*", "train.vertex.*"),
 }

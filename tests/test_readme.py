@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
@@ -21,6 +22,7 @@ import app
 import gpt.generate
 import train.__main__
 import train.evaluate
+import train.job
 from gpt.checkpoint_info import read_info
 from train.presets import PRESETS
 
@@ -94,7 +96,12 @@ def serves(words: list[str], clone: Path) -> None:
 
 def _parser(words: list[str]) -> argparse.ArgumentParser:
     module = "app" if words[1] == "app.py" else words[words.index("-m") + 1]
-    parsers = {"train": train.__main__, "train.evaluate": train.evaluate, "gpt.generate": gpt.generate}
+    parsers = {
+        "train": train.__main__,
+        "train.evaluate": train.evaluate,
+        "train.job": train.job,
+        "gpt.generate": gpt.generate,
+    }
     return parsers[module].build_parser()
 
 
@@ -104,6 +111,16 @@ def parses(words: list[str], clone: Path) -> None:
         app.parse_options(words[2:])
     else:
         _parser(words).parse_args(words[words.index("-m") + 2 :])
+
+
+def starts_a_job(words: list[str], clone: Path) -> None:
+    """Start the job, and wait for its end."""
+    runs(words, clone)
+    status = clone / "checkpoints" / words[words.index("start") + 1] / "status.json"
+    ends_at = time.monotonic() + TIMEOUT_S - 30
+    while not (status.exists() and '"finished"' in status.read_text(encoding="utf-8")):
+        assert time.monotonic() < ends_at
+        time.sleep(0.2)
 
 
 def parses_under_torchrun(words: list[str], clone: Path) -> None:
@@ -155,6 +172,11 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("python -m gpt.generate *", runs),
     ("python -m gpt.checkpoints *", runs),
     ("python -m train --help", runs),
+    ("python -m train --estimate *", runs),
+    ("python -m train.corpus_report *", runs),
+    ("python -m train.job start *", starts_a_job),
+    ("python -m train.job list", runs),
+    ("python -m train.job *", parses),
     ("python -m train --preset tiny", runs),
     ("python -m train --preset shakespeare --seed *", parses),
     ("python -m train --data my-text.txt --out checkpoints/my-short-run *", parses),

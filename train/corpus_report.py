@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from gpt.errors import GPTError, TokenizerError
-from gpt.tokenizer import build_tokenizer, load_tokenizer
+from gpt.tokenizer import Tokenizer, load_tokenizer
 from train.config import TrainConfig
 from train.corpus import MIN_CHARACTERS, Corpus, load_corpus
-from train.encoding import encode_text
+from train.encoding import encode_text, fresh_tokenizer
 from train.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,7 +64,7 @@ def suited(config: TrainConfig, corpus: Corpus) -> TrainConfig:
     tokens_per_step = config.batch_size * config.accumulation_steps * config.sequence_dim
     steps = int(GOOD_PASSES * characters / characters_per_token / tokens_per_step)
     changes["max_steps"] = min(config.max_steps, max(SMALLEST_STEPS, steps // 10 * 10))
-    changes["eval_interval"] = min(config.eval_interval, max(5, changes["max_steps"] // 30))
+    changes["eval_interval"] = min(config.eval_interval, max(5, changes["max_steps"] // 24))
     changes["save_interval"] = min(config.save_interval, max(10, changes["max_steps"] // 10))
     return dataclasses.replace(config, **changes)
 
@@ -76,18 +76,12 @@ def examine(config: TrainConfig, corpus: Corpus, checkpoints_root: Path, tiktoke
     try:
         train_text, validation_text = corpus.split(config.train_fraction)
         counted = train_text[:COUNTED_CHARACTERS]
+        tokenizer: Tokenizer
         if config.init:
             tokenizer = load_tokenizer(Path(config.init))
             encode_text(tokenizer, corpus.text[:COUNTED_CHARACTERS])  # meets the characters that it does not know
         else:
-            tokenizer = build_tokenizer(
-                config.tokenizer,
-                counted,
-                config.vocab_dim if config.tokenizer == "bpe" else None,
-                alphabet=corpus.text,
-                checkpoints_root=checkpoints_root,
-                tiktoken_cache=tiktoken_cache,
-            )
+            tokenizer = fresh_tokenizer(config, counted, corpus.text, checkpoints_root, tiktoken_cache)
         tokens_per_character = len(encode_text(tokenizer, counted)) / len(counted)
     except GPTError as error:
         return CorpusReport(len(corpus.text), distinct, 0, 0.0, (), str(error))

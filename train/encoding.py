@@ -1,18 +1,47 @@
-"""The tokens of a whole corpus, encoded piece by piece, so that a long text takes little memory on the way."""
+"""The tokenizer of a run, and the tokens of its whole corpus, without much memory for a long text."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from gpt.errors import UnknownCharacterError
-from gpt.tokenizer import Tokenizer
+from gpt.tokenizer import Tokenizer, build_tokenizer
+from train.config import TrainConfig
 
+# A vocabulary is fitted on the beginning of a longer text: the rest would change little, and take gigabytes.
+FITTED_CHARACTERS = 10_000_000
 PIECE_CHARACTERS = 1_000_000
 # Between two words every tokenizer begins a new token: a cut there changes nothing.
 CUT = re.compile(r"(?<=[a-z])(?= [a-z])")
+
+
+def fresh_tokenizer(
+    config: TrainConfig, train_text: str, alphabet: str, checkpoints_root: Path, tiktoken_cache: str | None
+) -> Tokenizer:
+    """The tokenizer of a run from nothing.
+
+    Args:
+        config: the run's settings.
+        train_text: what a vocabulary is fitted on.
+        alphabet: a text whose characters are known besides.
+        checkpoints_root: where GPT-2's vocabulary is looked for first.
+        tiktoken_cache: where it is looked for next.
+
+    Raises:
+        TokenizerError: the text does not fill the vocabulary, or GPT-2's is not to be had.
+    """
+    return build_tokenizer(
+        config.tokenizer,
+        train_text[:FITTED_CHARACTERS],
+        config.vocab_dim if config.tokenizer == "bpe" else None,
+        alphabet=alphabet,
+        checkpoints_root=checkpoints_root,
+        tiktoken_cache=tiktoken_cache,
+    )
 
 
 def encode_text(tokenizer: Tokenizer, text: str, piece_characters: int = PIECE_CHARACTERS) -> Tensor:

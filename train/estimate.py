@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -85,16 +86,16 @@ def estimate(config: TrainConfig, corpus: Corpus, device: torch.device, *, budge
     trainer = Trainer(part, model, tokenizer, tokens, tokens, Path(), ProcessGroup({}, "gloo"))
 
     def seconds_of(work: Callable[[], object], budget_s: float) -> float:
-        """The quickest of the repetitions that the budget allows, after one that does not count."""
+        """The median of the repetitions that the budget allows, after one that does not count."""
         work()
-        ends_at, found = time.perf_counter() + budget_s, math.inf
-        while found == math.inf or time.perf_counter() < ends_at:
+        ends_at, found = time.perf_counter() + budget_s, []
+        while not found or time.perf_counter() < ends_at:
             started = time.perf_counter()
             work()
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
-            found = min(found, time.perf_counter() - started)
-        return found
+            found.append(time.perf_counter() - started)
+        return statistics.median(found)
 
     share = config.batch_size * config.accumulation_steps / batch_size
     step_s = seconds_of(lambda: float(trainer.step()[0]), budget_s) * share

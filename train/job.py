@@ -44,7 +44,7 @@ class _Process:
         descriptor = self.log.fileno()
         size = os.fstat(descriptor).st_size
         text = os.pread(descriptor, 4000, max(0, size - 4000)).decode("utf-8", "replace")
-        last = text.strip().splitlines()[-1:] or [""]
+        last = text.strip().splitlines()[-1:] or ["its process was killed"]
         return last[0].partition(ERROR)[2] or last[0]
 
 
@@ -62,17 +62,23 @@ class Jobs:
         self.device = device
         self._environment = {**environment, **ENVIRONMENT}
         self._started: dict[str, _Process] = {}
+        self._appeared: set[str] = set()  # names of runs that were seen to have a folder
         self._lock = threading.Lock()  # between the look for a run under way and the start of another
 
     def names(self) -> list[str]:
         """The runs there are, the last one that did something first; one that is only starting before them."""
         found = list_runs(self.root)
-        return [name for name in self._started if name not in found and self._is_shown(name)] + found
+        self._appeared.update(found)
+        # Without a folder a run is starting, or failed before it had one; or it had one, and was deleted.
+        nameless = [name for name in self._started if name not in self._appeared]
+        return nameless + found
 
     def report(self, name: str) -> RunReport:
         """How the run stands."""
         started = self._started.get(name)
         report = read_report(self.root / name)
+        if started is not None and report.status is not None:
+            self._appeared.add(name)
         if started is None:
             return report
         alive = started.process.poll() is None
@@ -95,7 +101,7 @@ class Jobs:
     def free_name(self, wish: str) -> str:
         """`wish`, or with a number behind it the first name that no file or folder has."""
         number, name = 1, wish
-        while (self.root / name).exists() or name in self._started:
+        while (self.root / name).exists() or name in self.names():
             number += 1
             name = f"{wish}-{number}"
         return name
@@ -159,10 +165,6 @@ class Jobs:
             raise TrainingError(
                 f"the run {name} cannot be asked: {self.root / name} cannot be written ({error.strerror})"
             ) from error
-
-    def _is_shown(self, name: str) -> bool:
-        """Whether a run that has no folder yet is starting, or failed before it had one."""
-        return self._started[name].process.poll() != 0
 
     def _check_idle(self) -> None:
         for name in self.active():

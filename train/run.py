@@ -19,14 +19,14 @@ from gpt.checkpoint import load_checkpoint, save_checkpoint
 from gpt.errors import TrainingError, UnknownCharacterError
 from gpt.model import GPT
 from gpt.record import TrainingRecord
-from gpt.tokenizer import Tokenizer, build_tokenizer
+from gpt.tokenizer import Tokenizer
 from train.base import take_weights
 from train.card import model_card
 from train.config import TrainConfig
 from train.control import FINISH_FILE, PAUSE_FILE, forget, is_asked, is_yielding
 from train.corpus import MIN_CHARACTERS, load_corpus
 from train.distributed import ProcessGroup
-from train.encoding import encode_text, known_prompt
+from train.encoding import encode_text, fresh_tokenizer, known_prompt
 from train.folder import BEST_FOLDER, RunFolder, check_unused, read_run_config
 from train.machine import machine_name
 from train.metrics import validation_tokens, window_nats
@@ -35,9 +35,6 @@ from train.sample import sample
 from train.state import has_state, read_state, read_tokenizer
 from train.status import RunStatus, read_status
 from train.trainer import Evaluation, Trainer
-
-# A vocabulary is fitted on the beginning of a longer text: the rest would change little, and take gigabytes.
-FITTED_CHARACTERS = 10_000_000
 
 
 class _StopAsked(Exception):
@@ -102,13 +99,8 @@ class Run:
         elif base is not None:
             self.tokenizer = base.tokenizer
         else:
-            self.tokenizer = build_tokenizer(
-                config.tokenizer,
-                self._train_text[:FITTED_CHARACTERS],
-                config.vocab_dim if config.tokenizer == "bpe" else None,
-                alphabet=self._corpus.text,
-                checkpoints_root=checkpoints_root,
-                tiktoken_cache=tiktoken_cache,
+            self.tokenizer = fresh_tokenizer(
+                config, self._train_text, self._corpus.text, checkpoints_root, tiktoken_cache
             )
         train_tokens = self._train_tokens()
         self._validation_tokens = validation_tokens(self.tokenizer, self._train_text, self._validation_text)

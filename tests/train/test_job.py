@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -124,6 +125,16 @@ def test_run_that_cannot_begin_says_why(jobs: Jobs, tmp_path: Path) -> None:
     assert failed.message.startswith("The run could not begin: the corpus ")
     assert "is not there" in failed.message
     assert jobs.names() == ["run"] and not (jobs.root / "run").exists()
+
+
+def test_run_that_was_deleted_is_forgotten(jobs: Jobs, text: Path) -> None:
+    jobs.start("run", [*LONG, "--data", str(text)])
+    wait(jobs, "run", lambda report: report.step > 0)
+    assert jobs.names() == ["run"]
+    jobs.pause("run")
+    wait(jobs, "run", lambda report: report.state == "paused")
+    shutil.rmtree(jobs.root / "run")
+    assert jobs.names() == [] and jobs.free_name("run") == "run"
 
 
 def test_run_that_cannot_go_on_keeps_what_it_was(jobs: Jobs, text: Path) -> None:

@@ -41,7 +41,8 @@ def sentence(error: GPTError) -> str:
 def duration(seconds: float) -> str:
     """About how long that is."""
     if seconds < 90:
-        return f"About {max(1, round(seconds))} seconds"
+        whole = max(1, round(seconds))
+        return f"About {whole} second{'s' if whole > 1 else ''}"
     if seconds < 5400:
         return f"About {seconds / 60:.1f} minutes"
     return f"About {seconds / 3600:.1f} hours"

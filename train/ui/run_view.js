@@ -53,7 +53,6 @@ function drawProgress() {
   const bar = find("bar");
   bar.querySelector("i").style.width = `${(100 * share).toFixed(1)}%`;
   bar.setAttribute("aria-valuenow", Math.round(100 * share));
-  bar.classList.toggle("rv-busy", ["starting", "training", "scoring"].includes(run.state));
   find("step").textContent = run.steps ? `Step ${count(run.step)} of ${count(run.steps)}` : "";
   find("left").textContent =
     run.left !== null ? `${time(run.left)} left` : run.scored !== null ? `scored ${Math.round(100 * run.scored)} %`

@@ -78,7 +78,7 @@ def run_value(report: RunReport | None) -> str:
     value: dict[str, Any] = {
         "name": report.name,
         "state": report.state,
-        "words": WORDS[report.state],
+        "words": "Stopped early" if report.state == "finished" and report.can_resume else WORDS[report.state],
         "message": report.message,
         "step": report.step,
         "steps": steps,
