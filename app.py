@@ -84,9 +84,10 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def create_app(catalogue: Catalogue, jobs: Jobs | None = None, texts: Path = TEXTS) -> FastAPI:
-    """The web application: /health, and the page at the root; with the Train tab where there are jobs."""
+    """The web application: /health, checkpoints as zips, and the page; with the Train tab where there are jobs."""
     from fastapi import FastAPI
 
+    from gpt.ui.archives import add_archives
     from gpt.ui.page import build_page, mount_page
     from train.ui.tab import CSS, TrainTab
 
@@ -97,6 +98,7 @@ def create_app(catalogue: Catalogue, jobs: Jobs | None = None, texts: Path = TEX
     def health() -> dict[str, str]:
         return {"status": "ok", "checkpoint": catalogue.live()}
 
+    add_archives(app, catalogue)
     training = None if jobs is None else lambda: TrainTab(ROOT, jobs, texts, os.environ)
     return mount_page(app, build_page(catalogue, training), [CSS])
 
@@ -137,13 +139,21 @@ def serve(options: argparse.Namespace) -> None:
             except GPTError as error:
                 raise StartError(str(error)) from error
         from gpt.backends.swappable import SwappableBackend
+        from gpt.checkpoint_store import SHIPPED
         from gpt.device import choose_device
         from gpt.ui.catalogue import Catalogue
         from train.job import Jobs, yield_while
 
         live = SwappableBackend(backend)
+        # The runs are processes of their own: they train on when this one ends, and make room while it generates.
+        jobs = Jobs(options.checkpoints.resolve(), str(choose_device(options.device)), os.environ)
         catalogue = Catalogue(
-            live, options.checkpoints, options.checkpoint, lambda folder: load_backend(folder, options.device)
+            live,
+            options.checkpoints,
+            options.checkpoint,
+            lambda folder: load_backend(folder, options.device),
+            shipped=SHIPPED if options.checkpoints.resolve() == CHECKPOINTS else (),
+            is_busy=lambda folder: jobs.report(folder.name).is_active,
         )
 
         class Server(uvicorn.Server):
@@ -157,10 +167,8 @@ def serve(options: argparse.Namespace) -> None:
                 logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
                 await super().shutdown(sockets)
 
-        # The runs are processes of their own: they train on when this one ends, and make room while it generates.
-        jobs = Jobs(options.checkpoints.resolve(), str(choose_device(options.device)), os.environ)
         closing = threading.Event()
-        threading.Thread(target=yield_while, args=(live.is_busy, jobs, closing), daemon=True).start()
+        threading.Thread(target=yield_while, args=(catalogue.is_busy, jobs, closing), daemon=True).start()
         config = uvicorn.Config(
             create_app(catalogue, jobs, options.texts.resolve()),
             log_level="warning",
@@ -174,7 +182,7 @@ def serve(options: argparse.Namespace) -> None:
         finally:
             closing.set()
             jobs.close()
-            live.close()
+            catalogue.close()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,12 +8,16 @@ A folder cannot be renamed onto another one, so replacing takes two renames: the
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 PREVIOUS_SUFFIX = ".previous"
+# Who only looks whether somebody works in a folder holds its lock for a moment.
+LOCK_TRIES, LOCK_WAIT_S = 10, 0.05
 
 
 @contextlib.contextmanager
@@ -33,9 +37,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     try:
         partial.mkdir()
         yield partial
-        for path in partial.rglob("*"):
-            _flush(path)
-        _flush(partial)
+        flush_folder(partial)
         _exchange(partial, folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -70,6 +72,72 @@ def heal(folder: Path) -> None:
     if previous.exists() and not folder.exists():
         with contextlib.suppress(OSError):  # a read-only disk, or another process healed it first
             os.rename(previous, folder)
+
+
+def flush_folder(folder: Path) -> None:
+    """Wait until all that a folder holds is on the disk; OSError if it cannot be."""
+    for path in folder.rglob("*"):
+        _flush(path)
+    _flush(folder)
+
+
+def identity(folder: Path) -> tuple[int, int]:
+    """What changes when another folder takes this one's place; zeros while there is none."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return 0, 0
+    return status.st_ino, status.st_mtime_ns
+
+
+@contextlib.contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Lock `folder` until the block ends, as a training run locks its own; the lock goes with it when it is renamed.
+
+    Raises:
+        BlockingIOError: somebody else holds it, and for longer than a look takes.
+        OSError: there is no such folder.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # Windows opens no folders: nothing guards them there
+        yield
+        return
+    try:
+        for tries_left in reversed(range(LOCK_TRIES)):
+            if _lock(descriptor, exclusive=True):
+                break
+            if not tries_left:
+                raise BlockingIOError(errno.EWOULDBLOCK, "another process works in the folder", str(folder))
+            time.sleep(LOCK_WAIT_S)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_held(folder: Path) -> bool:
+    """Whether somebody holds the folder; OSError if there is none."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return False
+    try:
+        return not _lock(descriptor, exclusive=False)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, *, exclusive: bool) -> bool:
+    """Lock an open folder, alone or with others who only look; whether nobody stood against it."""
+    try:
+        import fcntl
+
+        fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):  # Windows, or a file system without locks
+        return True
+    return True
 
 
 def _exchange(new: Path, folder: Path) -> None:

@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from gpt.atomic import atomic_folder, heal
+from gpt.atomic import atomic_folder, heal, identity
 from gpt.checkpoint_info import (
     CARD_FILE,
     CONFIG_FILE,
@@ -123,14 +123,14 @@ def load_checkpoint(folder: Path | str, device: torch.device | str = "cpu") -> C
     folder = Path(folder)
     heal(folder)
     for _ in range(3):
-        found = _identity(folder)
+        found = identity(folder)
         try:
             checkpoint = _load(folder, torch.device(device))
         except CheckpointError:
-            if _identity(folder) == found:
+            if identity(folder) == found:
                 raise
         else:
-            if _identity(folder) == found:
+            if identity(folder) == found:
                 return checkpoint
         # The folder was replaced while it was read: what was read may be half old, half new.
     return _load(folder, torch.device(device))
@@ -145,6 +145,11 @@ def _load(folder: Path, device: torch.device) -> Checkpoint:
         raise CheckpointError(f"the tokenizer of the checkpoint {folder} cannot be loaded: {error}") from error
     _check_vocabulary(tokenizer, config, folder)
     tensors = _read_weights(folder / WEIGHTS_FILE)
+    if config.num_layers > len(tensors):  # each has several; a model of as many as a number can say is never built
+        raise CheckpointError(
+            f"{folder / WEIGHTS_FILE} has {len(tensors)} weights, too few for the {config.num_layers} layers that "
+            f"{CONFIG_FILE} asks for"
+        )
     # On the meta device parameters have a shape and no memory: the stored weights take their places.
     with _NoRandomWeights():
         model = GPT.from_config(config, device="meta")
@@ -246,15 +251,6 @@ def _unwrap(model: nn.Module) -> GPT:
             raise CheckpointError(f"the model is a {type(model).__name__}; a checkpoint holds a GPT")
         model = inner
     return model
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    """What changes when another folder takes this one's place; zeros while there is none."""
-    try:
-        status = folder.stat()
-    except OSError:
-        return 0, 0
-    return status.st_ino, status.st_mtime_ns
 
 
 def _some(items: Sequence[str]) -> str:

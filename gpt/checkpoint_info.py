@@ -124,6 +124,12 @@ def read_record(folder: Path) -> TrainingRecord:
         raise CheckpointError(f"{path} is damaged: {error}; copy it again, or delete it") from error
 
 
+def read_card(folder: Path) -> str:
+    """The model card's text, empty if none was written; CheckpointError if it cannot be read."""
+    path = folder / CARD_FILE
+    return _read_text(path) if path.exists() else ""
+
+
 def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")

@@ -112,7 +112,7 @@ class GPTConfig:
         """
         try:
             fields = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"the configuration is not JSON ({error}); write it with GPTConfig.to_json") from error
         return cls.from_dict(fields)
 

@@ -5,6 +5,7 @@
     ├── TokenizerError          a tokenizer file is wrong, or text cannot be encoded
     │   └── UnknownCharacterError   a character that the vocabulary has no token for
     ├── CheckpointError         a checkpoint folder is missing, incomplete, or does not match
+    │   └── CheckpointNameError     a checkpoint cannot have this name (also a ValueError)
     ├── CorpusError             a training text is missing, empty, too short, or not UTF-8
     ├── TrainingError           a run cannot start, cannot be written, or diverged
     ├── RequestError            a completion request's parameter is out of range (also a ValueError)
@@ -37,6 +38,10 @@ class UnknownCharacterError(TokenizerError):
 
 class CheckpointError(GPTError):
     """A checkpoint folder is missing, incomplete, or does not match its configuration."""
+
+
+class CheckpointNameError(CheckpointError, ValueError):
+    """A checkpoint cannot have this name."""
 
 
 class CorpusError(GPTError):

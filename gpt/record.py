@@ -56,11 +56,12 @@ class TrainingRecord:
         """The record that `to_json` wrote.
 
         Raises:
-            CheckpointError: the text is not JSON, a field is unknown or has another type.
+            CheckpointError: the text is not JSON in Unicode, a field is unknown or has another type.
         """
         try:
             values = json.loads(text)
-        except ValueError as error:
+            json.dumps(values, ensure_ascii=False).encode()  # an escape can be half a character, which no page can show
+        except (ValueError, RecursionError) as error:
             raise CheckpointError(f"the training record is not JSON ({error})") from error
         if not isinstance(values, dict):
             raise CheckpointError(f"the training record is {type(values).__name__}; a JSON object is needed")
@@ -75,4 +76,9 @@ class TrainingRecord:
                 raise CheckpointError(
                     f"the training record's {name} is {value!r}; it must be {type(expected[name]).__name__}"
                 )
+        for figures in (values.get("nats_per_character", {}), *values.get("curve", [])):
+            if not isinstance(figures, dict) or not all(
+                isinstance(figure, (int, float)) for figure in figures.values()
+            ):
+                raise CheckpointError(f"the training record's figures are {figures!r}; they must be numbers with names")
         return cls(**values)

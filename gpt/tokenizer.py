@@ -142,7 +142,7 @@ def _read_description(folder: Path) -> dict[str, Any]:
         description = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise TokenizerError(f"{path} cannot be read ({error.strerror}); copy the checkpoint again") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise TokenizerError(f"{path} is not JSON ({error}); copy the checkpoint again") from error
     if not isinstance(description, dict) or description.get("kind") not in KINDS:
         raise TokenizerError(f"{path} is not a saved tokenizer: its kind is none of {', '.join(KINDS)}")

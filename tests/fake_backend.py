@@ -29,6 +29,7 @@ class FakeBackend:
         active: streams open now.
         requests: every request so far.
         error: raised by the next streams before their first chunk.
+        knows_all: whether no character is unknown.
         fail_after: number of tokens after which the backend counts as closed, once.
     """
 
@@ -44,6 +45,7 @@ class FakeBackend:
         self.error: GPTError | None = None
         self.fail_after: int | None = None
         self.closed = False
+        self.knows_all = False
         self._lock = threading.Lock()
 
     def stream(self, request: CompletionRequest) -> Generator[CompletionChunk, None, None]:
@@ -51,7 +53,7 @@ class FakeBackend:
         self.requests.append(request)
         if self.error is not None:
             raise self.error
-        if UNKNOWN in request.prompt:
+        if UNKNOWN in request.prompt and not self.knows_all:
             raise UnknownCharacterError(f"the prompt has {UNKNOWN!r}; this model knows no such character")
         with self._lock:
             self.active += 1

@@ -170,6 +170,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("python app.py --checkpoint checkpoints/laptop", serves),
     ("python app.py *", parses),
     ("python -m gpt.generate *", runs),
+    ("python -m gpt.checkpoints *", runs),
     ("python -m train --help", runs),
     ("python -m train --estimate *", runs),
     ("python -m train.corpus_report *", runs),

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Generator, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 from gpt.backends.swappable import SwappableBackend
-from gpt.checkpoint_info import CheckpointInfo, damaged_checkpoints, list_checkpoints, read_info
-from gpt.completion import BackendInfo, CompletionBackend
+from gpt.checkpoint_info import CheckpointInfo, damaged_checkpoints, list_checkpoints, read_card, read_info
+from gpt.checkpoint_store import CheckpointStore, pack_checkpoint
+from gpt.completion import BackendInfo, CompletionBackend, CompletionChunk, CompletionRequest
 from gpt.errors import BackendClosedError, CheckpointError
+from gpt.ui.second_model import Compared, SecondModel
 
 
 class Catalogue:
@@ -21,12 +24,26 @@ class Catalogue:
         root: folder of checkpoints.
         live: folder of the checkpoint that `backend` serves now.
         load: makes a backend of a checkpoint's folder; raises CheckpointError.
+        shipped: names of checkpoints that keep their names and stay.
+        is_busy: whether a training run works in a run's folder, besides what its lock tells.
+
+    Attributes:
+        second: the checkpoint that texts are compared with.
     """
 
     def __init__(
-        self, backend: SwappableBackend, root: Path, live: Path, load: Callable[[Path], CompletionBackend]
+        self,
+        backend: SwappableBackend,
+        root: Path,
+        live: Path,
+        load: Callable[[Path], CompletionBackend],
+        *,
+        shipped: Collection[str] = (),
+        is_busy: Callable[[Path], bool] = lambda _: False,
     ) -> None:
         self.backend = backend
+        self.second = SecondModel(load)
+        self._store = CheckpointStore(root, shipped=shipped, is_busy=is_busy)
         self._root = root
         self._chosen = live.resolve()
         self._live = live.resolve()
@@ -65,9 +82,7 @@ class Catalogue:
             BackendClosedError: the application ends.
         """
         with self._swapping:
-            entry = self.entries().get(name)
-            if entry is None:
-                raise CheckpointError(f"there is no checkpoint {name!r} any more; choose one from the list")
+            entry = self._entry(name)
             loaded = self._load(entry.folder)
             try:
                 self.backend.swap(loaded)
@@ -75,3 +90,94 @@ class Catalogue:
                 loaded.close()
                 raise
             self._live = entry.folder.resolve()
+
+    def compared(self, name: str) -> CompletionBackend:
+        """A checkpoint of the list, to write with beside the live one.
+
+        Its stream raises CheckpointError where it is not on the list any more, or cannot be loaded.
+        """
+
+        def stream(request: CompletionRequest) -> Generator[CompletionChunk, None, None]:
+            folder = self._entry(name).folder
+            if folder.resolve() == self._live:
+                yield from self.backend.stream(request)
+            else:
+                yield from self.second.stream(folder, request)
+
+        return Compared(name, stream)
+
+    def protections(self, entries: Mapping[str, CheckpointInfo]) -> dict[str, str]:
+        """Why checkpoints can be neither renamed nor deleted, a clause by name; empty for those that can."""
+        return {
+            name: self._store.protection(name) if self._is_ours(entry) else "it lies outside the folder of checkpoints"
+            for name, entry in entries.items()
+        }
+
+    def runs(self, entries: Mapping[str, CheckpointInfo]) -> set[str]:
+        """The names of those checkpoints that are the best of a run, whose folder holds more."""
+        return {name for name, entry in entries.items() if self._is_ours(entry) and self._store.is_run(entry)}
+
+    def card(self, name: str) -> str:
+        """The model card of a checkpoint of the list; CheckpointError if it is not there or cannot be read."""
+        return read_card(self._entry(name).folder)
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a checkpoint of the list another name, the live one too: it goes on serving.
+
+        Raises:
+            CheckpointError: it is not on the list, must keep its name, or cannot be called so.
+        """
+        with self._swapping:
+            before = self._ours(old, "renamed").folder.resolve()
+            self._store.rename(old, new)
+            after = self._store.find(new).folder.resolve()
+            self._live = after if self._live == before else self._live
+            self._chosen = after if self._chosen == before else self._chosen
+
+    def delete(self, name: str) -> None:
+        """Delete a checkpoint of the list, with its whole run where it is the best of one.
+
+        Raises:
+            CheckpointError: it is not on the list, or must stay, as the live one must.
+        """
+        with self._swapping:
+            if self._ours(name, "deleted").folder.resolve() == self._live:
+                raise CheckpointError(f"the checkpoint {name!r} is live; use another one first, then delete it")
+            self._store.delete(name)
+
+    def pack(self, name: str, file: BinaryIO) -> None:
+        """Write a checkpoint of the list as a zip; CheckpointError if that cannot be done."""
+        pack_checkpoint(self._entry(name).folder, Path(name).name, file)
+
+    def unpack(self, archive: BinaryIO, called: str) -> str:
+        """Add the checkpoint of a zip to the list; its name.
+
+        Raises:
+            CheckpointError: the zip holds anything but a checkpoint; nothing was written then.
+        """
+        return self._store.unpack(archive, called)
+
+    def is_busy(self) -> bool:
+        """Whether a text is being written, by the live checkpoint or by one that it is compared with."""
+        return self.backend.is_busy() or self.second.is_busy()
+
+    def close(self) -> None:
+        """Free the models; texts under way end with BackendClosedError."""
+        self.backend.close()
+        self.second.close()
+
+    def _entry(self, name: str) -> CheckpointInfo:
+        entry = self.entries().get(name)
+        if entry is None:
+            raise CheckpointError(f"there is no checkpoint {name!r} any more; choose one from the list")
+        return entry
+
+    def _is_ours(self, entry: CheckpointInfo) -> bool:
+        """Whether a checkpoint lies in the folder of checkpoints, and not where the command line said."""
+        return entry.folder in (self._root / entry.name, self._root / entry.name / "best")
+
+    def _ours(self, name: str, done: str) -> CheckpointInfo:
+        entry = self._entry(name)
+        if not self._is_ours(entry):
+            raise CheckpointError(f"the checkpoint {name!r} lies outside {self._root} and cannot be {done} here")
+        return entry

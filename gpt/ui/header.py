@@ -32,7 +32,13 @@ class Header:
                 pills(catalogue.info()), elem_id="backend", apply_default_css=False, min_width=200, scale=1
             )
             self.checkpoint = gr.Dropdown(
-                **self._choices(), label="Checkpoint", elem_id="checkpoint", interactive=True, container=False, scale=0
+                **self._choices(),
+                label="Checkpoint",
+                elem_id="checkpoint",
+                elem_classes=["named-list"],
+                interactive=True,
+                container=False,
+                scale=0,
             )
 
     @property

@@ -1,49 +1,80 @@
-"""The Models tab: the checkpoints as cards, and a button on each that makes it live."""
+"""The Models tab: the checkpoints as cards, to use, read about, download, rename, delete, and to add to."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Sequence
-from html import escape
+from collections.abc import Callable, Generator
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from gpt.checkpoint_info import CheckpointInfo
+from gpt.checkpoint_archive import MAX_ARCHIVE_BYTES
 from gpt.errors import GPTError
+from gpt.ui.card import render_card
+from gpt.ui.cards import cards
 from gpt.ui.catalogue import Catalogue
-from gpt.ui.figures import PROTOCOLS, nats, size
 from gpt.ui.header import Header
-from gpt.ui.run import as_sentence
+from gpt.ui.run import BROKEN, as_sentence
 
 logger = logging.getLogger(__name__)
 
-TOKENIZERS = {"gpt2": "GPT-2's byte pairs", "character": "characters", "bpe": "byte pairs of its corpus"}
 INTRODUCTION = (
     "Every checkpoint in `checkpoints/`, your own runs among them. *Use* loads one and then serves with it; "
-    "text under way elsewhere finishes on the model that it began with."
+    "text under way elsewhere finishes on the model that it began with. *Download* gives a zip that *Upload* takes, "
+    "here or elsewhere; nothing in it is ever run."
 )
-# A click on a button inside the cards reaches Python as the event "use".
-SCRIPT = """
-element.addEventListener("click", (event) => {
-  const button = event.target.closest("button[data-name]");
-  if (button) trigger("use", { name: button.dataset.name });
-});
+UPLOAD = "Upload a checkpoint (.zip)"
+TEMPLATE = f"""
+<div class="models-bar">
+  <button type="button" class="models-upload" data-label="{UPLOAD}">{UPLOAD}</button>
+  <input type="file" accept=".zip" hidden aria-label="A checkpoint's zip">
+  <p class="models-status" role="status" tabindex="-1"></p>
+</div>
+<div class="models-cards"></div>
+<dialog class="sheet" data-dialog="rename" aria-labelledby="rename-title"><form method="dialog">
+  <h3 id="rename-title">Rename <span class="sheet-name"></span></h3>
+  <label>New name <input type="text" autocomplete="off" spellcheck="false"></label>
+  <p class="sheet-error" role="alert"></p>
+  <div class="sheet-actions"><button type="button" class="no">Cancel</button><button class="yes">Rename</button></div>
+</form></dialog>
+<dialog class="sheet" data-dialog="delete" aria-labelledby="delete-title" aria-describedby="delete-question">
+<form method="dialog">
+  <h3 id="delete-title">Delete <span class="sheet-name"></span></h3>
+  <p class="sheet-question" id="delete-question"></p>
+  <p class="sheet-error" role="alert"></p>
+  <div class="sheet-actions">
+    <button type="button" class="no">Keep it</button><button class="yes danger">Delete</button>
+  </div>
+</form></dialog>
+<dialog class="sheet wide" data-dialog="card" aria-labelledby="card-title"><form method="dialog">
+  <h3 id="card-title">Card of <span class="sheet-name"></span></h3>
+  <div class="card-text" tabindex="0"></div>
+  <div class="sheet-actions"><button type="button" class="no">Close</button></div>
+</form></dialog>
 """
 
 
 class Models:
-    """The Models tab's content and the events that change the live checkpoint, the header's list among them."""
+    """The Models tab's content and the events that change the live checkpoint, the header's list among them.
+
+    Attributes:
+        cards: the checkpoints, and what can be done with them.
+        chosen: the event of a choice from the header's list, after which another one may be live.
+    """
 
     def __init__(self, catalogue: Catalogue, header: Header) -> None:
         self._catalogue = catalogue
         self._header = header
         gr.Markdown(INTRODUCTION, elem_id="models-introduction")
         self.cards = gr.HTML(
-            cards(catalogue.entries(), catalogue.live(), catalogue.damaged()),
-            js_on_load=SCRIPT,
+            self._cards(),
+            html_template=TEMPLATE,
+            js_on_load=Path(__file__).with_suffix(".js").read_text(encoding="utf-8"),
+            server_functions=_answers(catalogue),
             apply_default_css=False,
             elem_id="models",
+            max_bytes=MAX_ARCHIVE_BYTES,
         )
         self._options: dict[str, Any] = {
             "outputs": [self.cards, *header.outputs],
@@ -53,7 +84,14 @@ class Models:
             "api_visibility": "private",
         }
         self.cards.use(self._use_card, **self._options)
-        header.checkpoint.input(self._use, header.checkpoint, **self._options)
+        self.chosen = header.checkpoint.input(self._use, header.checkpoint, **self._options)
+        self.cards.changed(
+            self.updates,
+            outputs=[self.cards, *header.outputs],
+            queue=False,
+            show_progress="hidden",
+            api_visibility="private",
+        )
 
     def use_from(self, trigger: Callable[..., Any], name: gr.components.Component) -> Any:
         """Let `trigger` put the checkpoint to use whose name is the value of a component; gives the event."""
@@ -61,22 +99,26 @@ class Models:
 
     def updates(self) -> list[Any]:
         """What the cards and the header show now."""
-        return [
-            cards(self._catalogue.entries(), self._catalogue.live(), self._catalogue.damaged()),
-            *self._header.updates(),
-        ]
+        return [self._cards(), *self._header.updates()]
+
+    def _cards(self, loading: str | None = None) -> str:
+        catalogue = self._catalogue
+        entries = catalogue.entries()
+        return cards(
+            entries,
+            catalogue.live(),
+            catalogue.damaged(),
+            loading,
+            protected=catalogue.protections(entries),
+            runs=catalogue.runs(entries),
+        )
 
     def _use_card(self, event: gr.EventData) -> Generator[list[Any], None, None]:
         yield from self._use(str(event._data.get("name", "")))
 
     def _use(self, name: str) -> Generator[list[Any], None, None]:
         """Show that the checkpoint loads, load it, and show what is live then."""
-        entries, live = self._catalogue.entries(), self._catalogue.live()
-        yield [
-            cards(entries, live, self._catalogue.damaged(), loading=name),
-            gr.skip(),
-            gr.update(value=name, interactive=False),
-        ]
+        yield [self._cards(loading=name), gr.skip(), gr.update(value=name, interactive=False)]
         try:
             self._catalogue.use(name)
         except GPTError as error:
@@ -88,48 +130,26 @@ class Models:
         yield [*updates, checkpoint | {"interactive": True}]
 
 
-def cards(
-    entries: dict[str, CheckpointInfo], live: str, damaged: Sequence[str] = (), loading: str | None = None
-) -> str:
-    """The checkpoints as HTML, and below them what is wrong with those that cannot be used."""
-    notes = "".join(f'<p class="hint" role="note">Left out: {escape(message)}.</p>' for message in damaged)
-    if not entries:
-        return (
-            '<p class="hint">No checkpoint is in the folder yet. Train one with <code>python -m train</code>.</p>'
-            + notes
-        )
-    listed = "".join(_card(name, info, live, loading) for name, info in entries.items())
-    return f'<div class="cards">{listed}</div>{notes}'
+def _answers(catalogue: Catalogue) -> list[Callable[[Any], dict[str, str]]]:
+    """What the tab's script asks for: each answers with an `error` in words, or without one."""
 
+    def answer(work: Callable[[], dict[str, str] | None]) -> dict[str, str]:
+        try:
+            return work() or {}
+        except GPTError as error:
+            words = str(error)
+            return {"error": words[:1].upper() + words[1:]}
+        except Exception:
+            logger.exception("the Models tab could not do what was asked")
+            return {"error": BROKEN}
 
-def _card(name: str, info: CheckpointInfo, live: str, loading: str | None) -> str:
-    record = info.record
-    protocol = next((protocol for protocol in PROTOCOLS if protocol in record.nats_per_character), "")
-    rows = [
-        ("Parameters", f"{info.parameters:,}"),
-        ("Context", f"{info.config.sequence_dim} tokens"),
-        ("Tokenizer", TOKENIZERS.get(info.tokenizer_kind, info.tokenizer_kind)),
-        ("Corpus", record.corpus),
-        ("Steps", f"{record.best_step or record.steps:,}" if record.steps else ""),
-        ("Trained", record.created_at[:10]),
-        ("Size", size(info.size_bytes)),
-    ]
-    details = "".join(f"<div><dt>{label}</dt><dd>{escape(text)}</dd></div>" for label, text in rows if text)
-    figure = nats(record.nats_per_character)
-    number, _, unit = figure.partition(" ")
-    headline = (
-        f'<p class="figure" title="Validation loss, {protocol}"><b>{number}</b> {unit} <span>{protocol}</span></p>'
-        if figure
-        else '<p class="figure none">no validation figure</p>'
-    )
-    if name == loading:
-        action = '<button type="button" disabled class="loading">Loading…</button>'
-    elif name == live:
-        action = '<span class="pill tone-live">Live</span>'
-    else:
-        disabled = " disabled" if loading else ""
-        action = f'<button type="button" data-name="{escape(name)}"{disabled}>Use</button>'
-    return (
-        f'<article class="card{" live" if name == live else ""}">'
-        f"<header><h3>{escape(name)}</h3>{action}</header>{headline}<dl>{details}</dl></article>"
-    )
+    def show_card(name: Any) -> dict[str, str]:
+        return answer(lambda: {"html": render_card(catalogue.card(str(name)))})
+
+    def rename_checkpoint(names: Any) -> dict[str, str]:
+        return answer(lambda: catalogue.rename(*(str(name) for name in names)))
+
+    def delete_checkpoint(name: Any) -> dict[str, str]:
+        return answer(lambda: catalogue.delete(str(name)))
+
+    return [show_card, rename_checkpoint, delete_checkpoint]

@@ -49,7 +49,7 @@ def build_page(catalogue: Catalogue, training: Callable[[], Training] | None = N
     with gr.Blocks(title=TITLE, analytics_enabled=False) as demo:
         header = Header(catalogue)
         with gr.Tabs(elem_id="tabs") as tabs:
-            with gr.Tab("Playground", id="playground"), gr.Row(elem_id="playground"):
+            with gr.Tab("Playground", id="playground") as playground_tab, gr.Row(elem_id="playground"):
                 with gr.Column(scale=5, min_width=320), gr.Tabs(elem_id="modes"):
                     with gr.Tab("Text", id="text"):
                         playground = Playground(catalogue, header)
@@ -62,7 +62,7 @@ def build_page(catalogue: Catalogue, training: Callable[[], Training] | None = N
                     trained = training()
             with gr.Tab("Models", id="models-tab") as models_tab:
                 models = Models(catalogue, header)
-        playground.wire(settings)
+        playground.wire(settings, demo)
         dialogue.wire(settings)
         settings.wire(demo)
         if training is not None:
@@ -77,6 +77,16 @@ def build_page(catalogue: Catalogue, training: Callable[[], Training] | None = N
             queue=False,
             **QUIET,
         )
+        rivals: dict[str, Any] = {
+            "fn": playground.rivals,
+            "inputs": playground.rival,
+            "outputs": playground.rival,
+            "preprocess": False,
+            "queue": False,
+            **QUIET,
+        }
+        gr.on([demo.load, playground_tab.select], **rivals)
+        models.chosen.then(**rivals)
         add_endpoint(catalogue.backend)
     return demo
 
@@ -92,7 +102,7 @@ def mount_page(app: FastAPI, demo: gr.Blocks, styles: Sequence[Path] = ()) -> Fa
         run_history=False,
         footer_links=[],
         theme=theme(),
-        css_paths=[FOLDER / "page.css", *styles],
+        css_paths=[FOLDER / "page.css", FOLDER / "models.css", *styles],
         head=f"<script>{(FOLDER / 'page.js').read_text(encoding='utf-8')}</script>",
         favicon_path=str(FOLDER / "favicon.svg"),
     )

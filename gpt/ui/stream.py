@@ -24,12 +24,12 @@ class TimedChunk(NamedTuple):
 
 
 def stream_batches(
-    backend: CompletionBackend, request: CompletionRequest, interval_s: float = INTERVAL_S
+    backend: CompletionBackend, request: CompletionRequest, interval_s: float = INTERVAL_S, idle_s: float = IDLE_S
 ) -> Generator[list[TimedChunk], None, None]:
     """Yield the chunks of the request in batches: the first at once, then one batch every `interval_s` at most.
 
-    While nothing comes, an empty batch is yielded every quarter of a second: a generator can only be closed where it
-    yields, so this bounds how long Stop takes while the request waits for its place. Closing this generator closes
+    While nothing comes, an empty batch is yielded every `idle_s`: a generator can only be closed where it yields, so
+    this bounds how long Stop takes while the request waits for its place. Closing this generator closes
     the backend's stream within one of its steps.
 
     Raises:
@@ -54,7 +54,7 @@ def stream_batches(
         sent_at = -interval_s
         while True:
             try:
-                item = arrived.get(timeout=IDLE_S)
+                item = arrived.get(timeout=idle_s)
             except queue.Empty:
                 yield []
                 continue
@@ -78,8 +78,10 @@ def stream_batches(
         closing.set()
 
 
-def write(backend: CompletionBackend, request: CompletionRequest, transcript: Transcript) -> Generator[str, None, None]:
-    """Yield the transcript's value as the completion makes it grow.
+def write(
+    backend: CompletionBackend, request: CompletionRequest, transcript: Transcript, idle_s: float = IDLE_S
+) -> Generator[str, None, None]:
+    """Yield the transcript's value as the completion makes it grow, and every `idle_s` while it does not.
 
     The rate that it shows counts from the first chunk on, so that it tells the model's speed, not the wait before.
 
@@ -88,7 +90,7 @@ def write(backend: CompletionBackend, request: CompletionRequest, transcript: Tr
     """
     started_at: float | None = None
     tokens = 0  # after the first chunk
-    with contextlib.closing(stream_batches(backend, request)) as batches:
+    with contextlib.closing(stream_batches(backend, request, idle_s=idle_s)) as batches:
         for batch in batches:
             if not batch:
                 yield transcript.value

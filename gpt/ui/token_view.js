@@ -8,6 +8,7 @@ const LEAVE_MS = 220; // time to move the pointer from a token to its alternativ
 const view = element.querySelector(".tv");
 const text = element.querySelector(".tv-text");
 const pop = element.querySelector(".tv-pop");
+const title = element.querySelector(".tv-title");
 const stats = element.querySelector(".tv-stats");
 const copy = element.querySelector(".tv-copy");
 const status = element.querySelector(".tv-status");
@@ -48,9 +49,10 @@ function draw() {
 function erase() {
   hide();
   text.replaceChildren();
+  title.replaceChildren();
   stats.replaceChildren();
   status.textContent = "";
-  view.classList.remove("tv-filled");
+  view.classList.remove("tv-filled", "tv-ended");
   [drawn, tokens, place, seed] = ["", [], text, null];
 }
 
@@ -64,7 +66,10 @@ function append(line) {
     text.append(turn);
   } else if ("seed" in line) seed = line.seed;
   else if ("stats" in line) showStats(...line.stats);
+  else if ("title" in line) title.append(make("b", "", line.title), " ", line.figure);
+  else if ("note" in line) text.append(make("div", "tv-note", line.note));
   else if ("end" in line) status.textContent = `Done: ${tokens.length} tokens.`;
+  if ("note" in line || "end" in line) view.classList.add("tv-ended");
 }
 
 function appendToken(string, logprob, alternatives, count) {
@@ -125,11 +130,11 @@ function show(number) {
       row.classList.add("tv-chosen");
       row.setAttribute("aria-current", "true");
     }
-    row.disabled = string === "" || string.includes("\ufffd"); // a part of a character cannot be continued from
+    row.disabled = !props.stop || string === "" || string.includes("\ufffd"); // a part of a character cannot be continued from
     row.onclick = () => choose(number, n);
     pop.append(row);
   });
-  if (token.alternatives.length) pop.append(make("div", "tv-pop-foot", "Choose one to continue from it"));
+  if (token.alternatives.length && props.stop) pop.append(make("div", "tv-pop-foot", "Choose one to continue from it"));
   pop.hidden = false;
   arrange(token.node);
 }
@@ -239,6 +244,7 @@ element.addEventListener("keydown", (event) => {
 
 const wholeText = () =>
   [...text.children]
+    .filter((node) => !node.matches(".tv-note"))
     .map((node) => {
       if (!node.matches(".tv-turn")) return node.textContent;
       return `${node.querySelector(".tv-name").textContent}:\n${node.querySelector(".tv-words").textContent}\n\n`;

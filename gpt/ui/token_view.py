@@ -9,6 +9,7 @@ import gradio as gr
 TEMPLATE = """
 <div class="tv">
   <div class="tv-bar">
+    <span class="tv-title"></span>
     <span class="tv-stats"></span>
     <span class="tv-legend" title="The tint of a token shows how probable the model found it">
       likely <i></i> surprising
@@ -34,7 +35,8 @@ def token_view(*, elem_id: str, name: str, empty: str, stop: str) -> gr.HTML:
         elem_id: the element's id.
         name: what a screen reader calls the text.
         empty: shown while there is no text.
-        stop: the id of the button that stops what writes here; choosing an alternative presses it first.
+        stop: the id of the button that stops what writes here; choosing an alternative presses it first. Empty
+            where alternatives are only shown.
     """
     # A plain gr.HTML: for a subclass Gradio writes a .pyi file beside the source, which type checkers would then read.
     return gr.HTML(

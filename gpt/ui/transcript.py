@@ -9,6 +9,8 @@ The text is lines of JSON, one piece a line, so that the server sends only what 
     {"seed": "7"}                                the seed in use, as text: JavaScript's numbers end at 2**53
     {"stats": [200, 85.1, 12.3]}                 tokens so far, tokens per second or null, perplexity or null
     {"end": "length"}                            the text is complete, and why
+    {"title": "laptop", "figure": "1.423 nats"}  who writes this text, where two are compared; figure may be empty
+    {"note": "The prompt has ..."}               why it is not written, or not to its end, where two are compared
 
 The browser sends the same text back when the visitor continues from an alternative or says the next line, so the
 server holds no conversation.
@@ -69,6 +71,14 @@ class Transcript:
         """Mark the text as complete."""
         self._add({"end": reason})
 
+    def add_title(self, name: str, figure: str) -> None:
+        """Name the checkpoint that writes, and its validation figure."""
+        self._add({"title": name, "figure": figure})
+
+    def add_note(self, words: str) -> None:
+        """Say why the text ends here."""
+        self._add({"note": words})
+
     def add_stats(self, tokens_per_second: float | None) -> None:
         """Show the number of tokens, their rate and their perplexity, exp of the mean negative log-probability."""
         pieces = list(self.pieces())
@@ -117,7 +127,7 @@ class Transcript:
         seen = 0
         for line in self._lines:
             if not isinstance(line, list):
-                if not {"seed", "stats", "end"} & set(line):
+                if not {"seed", "stats", "end", "note"} & set(line):
                     branched._add(line)
                 continue
             if seen == token:
@@ -146,7 +156,8 @@ def _checked(line: Any) -> Any:
             return line
     elif isinstance(line, dict) and len(line) in (1, 2):
         name, content = next(iter(line.items()))
-        if name == "stats" or (name in ("plain", "speaker", "seed", "end") and isinstance(content, str)):
+        texts = ("plain", "speaker", "seed", "end", "title", "note")
+        if name == "stats" or (name in texts and isinstance(content, str)):
             return line
     raise ValueError("not a line of a transcript")
 

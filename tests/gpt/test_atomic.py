@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gpt.atomic import atomic_folder, heal, write_file
+from gpt.atomic import atomic_folder, heal, hold, is_held, write_file
 
 
 def write(folder: Path, text: str) -> None:
@@ -150,3 +151,36 @@ def test_write_file_keeps_the_old_text_when_writing_fails(tmp_path: Path, monkey
 def test_write_file_into_a_missing_folder_fails_plainly(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_file(tmp_path / "missing" / "file", "text")
+
+
+def test_held_folder_is_nobody_elses_even_under_another_name(tmp_path: Path) -> None:
+    folder = tmp_path / "one"
+    folder.mkdir()
+    with hold(folder):
+        os.rename(folder, tmp_path / "two")
+        assert is_held(tmp_path / "two")
+        with pytest.raises(BlockingIOError, match="another process works in the folder"), hold(tmp_path / "two"):
+            pass
+    assert not is_held(tmp_path / "two")
+    with hold(tmp_path / "two"):
+        pass
+    with pytest.raises(FileNotFoundError), hold(folder):
+        pass
+
+
+def test_a_look_at_a_folder_does_not_keep_it_from_being_held(tmp_path: Path) -> None:
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.is_set():
+            is_held(tmp_path)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        for _ in range(50):
+            with hold(tmp_path):
+                pass
+    finally:
+        stop.set()
+        looking.join()

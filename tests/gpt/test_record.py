@@ -29,6 +29,10 @@ def test_record_round_trips_through_json() -> None:
         ('{"steps": "many"}', "steps is 'many'; it must be int"),
         ('{"steps": 1.5}', "steps is 1.5; it must be int"),
         ('{"seconds": true}', "seconds is True; it must be float"),
+        ('{"nats_per_character": {"block": "1.5"}}', "must be numbers with names"),
+        ('{"curve": [1.5]}', "must be numbers with names"),
+        ('{"corpus": "\\ud800"}', "not JSON"),
+        ("[" * 100_000, "not JSON"),
         ('{"curve": {}}', "curve is {}; it must be list"),
     ],
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gpt.backends.swappable import SwappableBackend
+from gpt.completion import CompletionRequest
 from gpt.errors import BackendClosedError, CheckpointError
 from gpt.ui.catalogue import Catalogue
 from tests.fake_backend import FakeBackend
@@ -78,3 +79,78 @@ def test_a_live_checkpoint_may_be_deleted(catalogue: Catalogue, tmp_path: Path) 
     shutil.rmtree(tmp_path / "laptop")
     assert list(catalogue.entries()) == [BROKEN, "shakespeare"]
     assert catalogue.live() == "laptop"
+
+
+def test_the_live_one_is_renamed_and_goes_on_serving(
+    catalogue: Catalogue, tmp_path: Path, fakes: dict[str, FakeBackend]
+) -> None:
+    catalogue.rename("laptop", "mine")
+    assert catalogue.live() == "mine" and list(catalogue.entries()) == [BROKEN, "mine", "shakespeare"]
+    assert not fakes["laptop"].closed
+    catalogue.use("shakespeare")
+    fakes["mine"] = FakeBackend("mine")
+    catalogue.use("mine")
+    assert catalogue.live() == "mine"
+
+
+def test_the_live_one_is_not_deleted_and_others_are(catalogue: Catalogue, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="'laptop' is live; use another one first"):
+        catalogue.delete("laptop")
+    catalogue.delete("shakespeare")
+    assert list(catalogue.entries()) == [BROKEN, "laptop"]
+    with pytest.raises(CheckpointError, match="choose one from the list"):
+        catalogue.delete("shakespeare")
+
+
+def test_a_live_run_is_renamed_whole(tmp_path: Path) -> None:
+    folder = save_random_checkpoint(tmp_path / "run" / "best")
+    catalogue = Catalogue(SwappableBackend(FakeBackend()), tmp_path, folder, lambda folder: FakeBackend(folder.name))
+    assert catalogue.live() == "run" and catalogue.runs(catalogue.entries()) == {"run"}
+    catalogue.rename("run", "better")
+    assert catalogue.live() == "better" and list(catalogue.entries()) == ["better"]
+    with pytest.raises(CheckpointError, match="is live"):
+        catalogue.delete("better")
+
+
+def test_what_lies_elsewhere_or_is_shipped_or_busy_is_protected(tmp_path: Path) -> None:
+    root = tmp_path / "checkpoints"
+    for name in ("laptop", "run/best", "other"):
+        save_random_checkpoint(root / name)
+    elsewhere = save_random_checkpoint(tmp_path / "elsewhere" / "mine")
+    catalogue = Catalogue(
+        SwappableBackend(FakeBackend()),
+        root,
+        elsewhere,
+        lambda folder: FakeBackend(folder.name),
+        shipped=("laptop",),
+        is_busy=lambda folder: folder == root / "run",
+    )
+    protections = catalogue.protections(catalogue.entries())
+    assert [bool(protections[name]) for name in ("mine", "laptop", "run", "other")] == [True, True, True, False]
+    for name, words in (("mine", "lies outside"), ("laptop", "belongs to the repository"), ("run", "a training run")):
+        with pytest.raises(CheckpointError, match=words):
+            catalogue.rename(name, "new")
+        with pytest.raises(CheckpointError, match=f"{words}|is live"):
+            catalogue.delete(name)
+    with (tmp_path / "mine.zip").open("w+b") as file:
+        catalogue.pack("mine", file)
+        assert catalogue.unpack(file, "mine.zip") == "mine"
+    assert len(catalogue.entries()) == 5
+
+
+def test_a_text_is_compared_with_one_that_is_loaded_when_asked(
+    catalogue: Catalogue, fakes: dict[str, FakeBackend]
+) -> None:
+    request = CompletionRequest(prompt="O", max_new_tokens=3, seed=0)
+    compared = catalogue.compared("shakespeare")
+    assert compared.info().name == "shakespeare" and not fakes["shakespeare"].requests
+    assert "".join(chunk.text for chunk in compared.stream(request)) == fakes["shakespeare"].text(0, 3)
+    assert catalogue.live() == "laptop"
+    for name, words in (("none", "choose one from the list"), (BROKEN, "is damaged")):
+        with pytest.raises(CheckpointError, match=words):
+            list(catalogue.compared(name).stream(request))
+
+    list(catalogue.compared("laptop").stream(request))
+    assert len(fakes["laptop"].requests) == 1, "the live one was loaded a second time"
+    catalogue.close()
+    assert fakes["laptop"].closed and fakes["shakespeare"].closed

@@ -1,73 +1,54 @@
-"""The cards of the Models tab."""
+"""The Models tab's handlers: what its script asks for, and what the page shows then."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from gpt.checkpoint_info import CheckpointInfo, damaged_checkpoints
-from gpt.config import GPTConfig
-from gpt.record import TrainingRecord
-from gpt.ui.models import cards
+import pytest
 
-
-def info(name: str, **record: object) -> CheckpointInfo:
-    config = GPTConfig(vocab_dim=1024, sequence_dim=64, embed_dim=128, num_heads=4, num_layers=4)
-    return CheckpointInfo(name, Path(name), 1_050_000, 2_100_000, config, TrainingRecord(**record), "bpe")  # type: ignore[arg-type]
+from gpt.ui import models
+from gpt.ui.catalogue import Catalogue
+from tests.fake_backend import FakeBackend
+from tests.fake_page import make_catalogue
 
 
-def test_a_card_shows_what_is_known() -> None:
-    one = info(
-        "laptop",
-        corpus="shakespeare",
-        steps=3000,
-        best_step=2600,
-        created_at="2026-01-02T03:04:05+00:00",
-        nats_per_character={"block": 1.462, "sliding": 1.447},
-    )
-    html = cards({"laptop": one}, live="laptop")
-    for text in (
-        "laptop",
-        "1,050,000",
-        "64 tokens",
-        "shakespeare",
-        "2,600",
-        "2026-01-02",
-        "2.1 MB",
-        "1.447",
-        "sliding",
-    ):
-        assert text in html
-    assert "Live" in html and "data-name" not in html
+@pytest.fixture
+def catalogue(tmp_path: Path) -> Catalogue:
+    (tmp_path / "laptop").mkdir()
+    return make_catalogue(tmp_path, {name: FakeBackend(name) for name in ("laptop", "shakespeare")})
 
 
-def test_a_card_leaves_out_what_is_unknown() -> None:
-    html = cards({"run": info("run")}, live="other")
-    assert "no validation figure" in html
-    assert "Corpus" not in html and "Steps" not in html and "Trained" not in html
-    assert 'data-name="run"' in html
+@pytest.fixture
+def answers(catalogue: Catalogue) -> dict[str, Callable[[Any], dict[str, str]]]:
+    return {answer.__name__: answer for answer in models._answers(catalogue)}
 
 
-def test_names_are_text_and_never_markup() -> None:
-    html = cards({'<i a="b">': info("x", corpus="<script>")}, live="")
-    assert "<i" not in html and "<script" not in html
-    assert 'data-name="&lt;i a=&quot;b&quot;&gt;"' in html
+def test_a_card_is_html_and_never_a_strangers(answers: dict, tmp_path: Path) -> None:
+    (tmp_path / "laptop" / "README.md").write_text("# Card\n\n<img src=x onerror=alert(1)>\n")
+    assert answers["show_card"]("laptop") == {"html": "<h1>Card</h1>\n<p>&lt;img src=x onerror=alert(1)&gt;</p>\n"}
+    assert answers["show_card"]("shakespeare") == {"html": ""}
+    assert "There is no checkpoint 'none'" in answers["show_card"]("none")["error"]
+    (tmp_path / "laptop" / "README.md").write_bytes(b"\xff")
+    assert "cannot be read" in answers["show_card"]("laptop")["error"]
 
 
-def test_while_one_loads_no_other_can_be_chosen() -> None:
-    entries = {name: info(name) for name in ("a", "b", "c")}
-    html = cards(entries, live="a", loading="b")
-    assert html.count("Loading") == 1 and html.count('class="loading"') == 1
-    assert 'data-name="c" disabled' in html
+def test_renaming_and_deleting_answer_with_words_or_nothing(answers: dict, catalogue: Catalogue) -> None:
+    assert answers["rename_checkpoint"](["shakespeare", "mine"]) == {}
+    assert "mine" in catalogue.entries()
+    assert answers["rename_checkpoint"](["mine", "laptop"]) == {"error": "The name 'laptop' is taken; choose another"}
+    assert "cannot be a checkpoint's" in answers["rename_checkpoint"](["mine", "<b>"])["error"]
+    assert "is live" in answers["delete_checkpoint"]("laptop")["error"]
+    assert answers["delete_checkpoint"]("mine") == {}
+    assert "mine" not in catalogue.entries()
 
 
-def test_without_checkpoints_there_is_a_hint() -> None:
-    assert "python -m train" in cards({}, live="")
-
-
-def test_damaged_checkpoint_is_named_with_what_is_wrong(tmp_path: Path) -> None:
-    folder = tmp_path / "broken"
-    folder.mkdir()
-    (folder / "model.safetensors").write_bytes(b"cut off")
-    messages = damaged_checkpoints(tmp_path)
-    assert len(messages) == 1 and "broken" in messages[0] and "config.json" in messages[0]
-    assert "Left out: the checkpoint" in cards({}, "", messages)
+@pytest.mark.parametrize("data", [None, 7, [], ["a"], ["a", "b", "c"], {"a": 1}, "ab"])
+def test_what_no_page_sends_changes_nothing(
+    answers: dict, catalogue: Catalogue, data: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = list(catalogue.entries())
+    for answer in answers.values():
+        assert answer(data)["error"]
+    assert list(catalogue.entries()) == before
