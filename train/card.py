@@ -38,9 +38,8 @@ def model_card(
         optimizer += f", Muon {settings.muon_learning_rate:g} on the blocks' matrices"
     return f"""# {name}
 
-{num_parameters:,} parameters, trained from {settings.init or "nothing"} on
-{record.corpus} ({record.corpus_characters:,} characters, {settings.train_fraction:.0%} of them, from the first on, for
-training) by
+{num_parameters:,} parameters, trained from {settings.init or "nothing"} on {record.corpus}
+({record.corpus_characters:,} characters, the first {settings.train_fraction:.0%} of them for training) by
 
     {record.command}
 

@@ -88,7 +88,8 @@ def estimate(config: TrainConfig, corpus: Corpus, device: torch.device, *, budge
     def seconds_of(work: Callable[[], object], budget_s: float) -> float:
         """The median of the repetitions that the budget allows, after one that does not count."""
         work()
-        ends_at, found = time.perf_counter() + budget_s, []
+        found: list[float] = []
+        ends_at = time.perf_counter() + budget_s
         while not found or time.perf_counter() < ends_at:
             started = time.perf_counter()
             work()

@@ -80,8 +80,9 @@ def test_run_leaves_cores_free_while_asked_to(text: Path, tmp_path: Path, monkey
     threads: list[int] = []
     at_step(monkeypatch, 5, lambda: ask(out, YIELD_FILE))
     at_step(monkeypatch, 6, lambda: threads.append(torch.get_num_threads()))
-    at_step(monkeypatch, 7, lambda: (threads.append(torch.get_num_threads()), (out / YIELD_FILE).unlink()))
-    at_step(monkeypatch, 9, lambda: threads.append(torch.get_num_threads()))
+    at_step(monkeypatch, 7, lambda: threads.append(torch.get_num_threads()))
+    at_step(monkeypatch, 8, lambda: (out / YIELD_FILE).unlink())
+    at_step(monkeypatch, 10, lambda: threads.append(torch.get_num_threads()))
     assert train_here(*options(out, text, **{**SHORT, "threads": 2})) == 0
     # A step looks at its end; the request of step 5 is seen there.
     assert threads == [1, 1, 2]

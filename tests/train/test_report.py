@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import train.report
 from tests.train.tiny_run import SHORT, at_step, options
 from tests.train.tiny_run import train as train_here
 from train.control import PAUSE_FILE, ask
@@ -70,7 +69,7 @@ def test_run_under_way_is_training_and_killed_it_has_ended(launch: Launch, text:
 def test_full_disk_is_named(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = _ended(whole, tmp_path, "training")
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(train.report.shutil, "disk_usage", lambda path: usage(100, 100, 0))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(100, 100, 0))
     assert "and the disk is full: free some space first." in read_report(out).message
 
 
