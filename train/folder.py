@@ -13,12 +13,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import time
 from datetime import datetime
 from pathlib import Path
 
-from gpt.atomic import partial_of, write_file
+from gpt.atomic import hold, is_held, partial_of, write_file
 from gpt.errors import ConfigError, TrainingError
 from train.config import TrainConfig
 from train.control import forget
@@ -26,8 +24,6 @@ from train.status import STATUS_FILE, RunStatus
 
 CONFIG_FILE, METRICS_FILE, SAMPLES_FILE, LOG_FILE = "config.json", "metrics.jsonl", "samples.jsonl", "train.log"
 STATE_FOLDER, BEST_FOLDER = "state", "best"
-# Who only looks whether a process trains in the folder holds its lock for a moment.
-LOCK_TRIES, LOCK_WAIT_S = 10, 0.05
 
 
 class RunFolder:
@@ -45,7 +41,7 @@ class RunFolder:
 
     def __init__(self, path: Path, config: TrainConfig, step: int) -> None:
         self.path = path
-        self._lock: int | None = None
+        self._held = contextlib.ExitStack()
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._take()
@@ -82,9 +78,7 @@ class RunFolder:
 
     def close(self) -> None:
         """Let other processes train here."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._held.close()
 
     def _append(self, name: str, line: str) -> None:
         try:
@@ -99,42 +93,19 @@ class RunFolder:
     def _take(self) -> None:
         """Lock the folder; the system unlocks it when this process ends, however it ends."""
         try:
-            import fcntl
-        except ImportError:  # Windows, where nothing guards the folder
-            return
-        self._lock = os.open(self.path, os.O_RDONLY)
-        for tries_left in reversed(range(LOCK_TRIES)):
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError as error:
-                if not tries_left:
-                    raise TrainingError(
-                        f"another process is training in {self.path}; wait for its end or stop it, "
-                        "or choose another --out"
-                    ) from error
-                time.sleep(LOCK_WAIT_S)
-            except OSError:
-                return  # a file system without locks
+            self._held.enter_context(hold(self.path))
+        except BlockingIOError as error:
+            raise TrainingError(
+                f"another process is training in {self.path}; wait for its end or stop it, or choose another --out"
+            ) from error
 
 
 def is_training(path: Path) -> bool:
     """Whether a process trains in the run folder `path`: the system holds its lock exactly as long as it lives."""
     try:
-        import fcntl
-
-        descriptor = os.open(path, os.O_RDONLY)
-    except (ImportError, OSError):
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return is_held(path)
     except OSError:
         return False
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def check_unused(path: Path) -> None:
