@@ -26,6 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("gpt.batch",),
     ("gpt.engine",),
     ("gpt.backends.*",),
+    ("gpt.vertex.*",),
     ("gpt.generate", "gpt.ui.*"),
     ("app",),
 )
@@ -40,7 +41,8 @@ TRAIN_NEVER = (
     "gpt.generate",
     "gpt.generation",
     "gpt.ui*",
-    "gpt.vertex*",
+    "gpt.vertex.backend",
+    "gpt.vertex.predictor",
 )
 # Libraries that only some rooms may know.
 CONFINED = {
