@@ -74,7 +74,7 @@ def translate(error: Exception, subject: str) -> GPTError | None:
     library = type(error).__module__.partition(".")[0]
     if library == "google":
         return _of_google(error, subject)
-    if library in ("requests", "urllib3"):
+    if library == "requests":
         return _of_requests(error, subject)
     if isinstance(error, TimeoutError):
         return _timeout(subject)
@@ -161,14 +161,11 @@ def _of_google(error: Exception, subject: str) -> GPTError:
 
 
 def _of_requests(error: Exception, subject: str) -> VertexError:
-    """An exception of requests, or of urllib3 beneath it."""
+    """An exception of requests."""
     import requests
-    from urllib3.exceptions import ReadTimeoutError
 
-    # Between two pieces of a stream, a timeout comes wrapped as a broken connection.
-    if isinstance(error, (requests.Timeout, ReadTimeoutError)) or any(
-        isinstance(cause, ReadTimeoutError) for cause in error.args
-    ):
+    # Between two pieces of a stream, a timeout is raised as a broken connection.
+    if isinstance(error, requests.Timeout) or "Read timed out" in str(error):
         return _timeout(subject)
     if isinstance(error, requests.exceptions.SSLError):
         return _unavailable(subject, "its certificate is not trusted here")
