@@ -13,9 +13,8 @@ from gpt.errors import ConfigError
 from gpt.vertex.faults import translated
 
 PROJECT_VARIABLE = "GOOGLE_CLOUD_PROJECT"
-LOCATION_VARIABLE = "GOOGLE_CLOUD_REGION"
+LOCATION_VARIABLE = "GOOGLE_CLOUD_LOCATION"
 ENDPOINT_VARIABLE = "VERTEX_API_ENDPOINT"
-TIMEOUT_S = 60
 
 
 @dataclass(frozen=True)
@@ -25,8 +24,8 @@ class Session:
     Attributes:
         project: its id.
         location: such as us-central1.
-        api_endpoint: of a rehearsal, such as http://127.0.0.1:8800, which is then reached over REST and without
-            credentials; None for the location's own.
+        api_endpoint: of a rehearsal, such as http://127.0.0.1:8800, which is then reached over REST; None for the
+            location's own.
     """
 
     project: str
@@ -63,17 +62,10 @@ class Session:
         Raises:
             VertexError: there are no credentials, or the location is none.
         """
-        with translated(f"location {self.location} of project {self.project}"):
-            from google.auth.credentials import AnonymousCredentials
+        with translated(self._place):
             from google.cloud import aiplatform
 
-            own: dict[str, Any] = {}
-            if self.api_endpoint:
-                own = {
-                    "api_endpoint": self.api_endpoint,
-                    "api_transport": "rest",
-                    "credentials": AnonymousCredentials(),
-                }
+            own = {"api_endpoint": self.api_endpoint, "api_transport": "rest"} if self.api_endpoint else {}
             aiplatform.init(project=self.project, location=self.location, **own)
             return aiplatform
 
@@ -83,12 +75,14 @@ class Session:
         Raises:
             VertexError: there are no credentials.
         """
-        with translated(f"location {self.location} of project {self.project}"):
-            from google.auth.credentials import AnonymousCredentials
+        with translated(self._place):
             from google.cloud import aiplatform_v1
 
             kind = getattr(aiplatform_v1, name)
             if self.api_endpoint:
-                options = {"api_endpoint": self.api_endpoint}
-                return kind(client_options=options, transport="rest", credentials=AnonymousCredentials())
+                return kind(client_options={"api_endpoint": self.api_endpoint}, transport="rest")
             return kind(client_options={"api_endpoint": f"{self.location}-aiplatform.googleapis.com"})
+
+    @property
+    def _place(self) -> str:
+        return f"location {self.location} of project {self.project}"
