@@ -52,9 +52,9 @@ class Storage:
 
     def __init__(self, project: str | None = None) -> None:
         with translated("Cloud Storage"):
-            from google.cloud import storage
+            from google.cloud.storage import Client  # type: ignore[import-untyped]
 
-            self._client: Any = storage.Client(project=project)
+            self._client: Any = Client(project=project)
 
     def upload(self, path: Path, address: str) -> None:
         """Copy a file to an object."""
