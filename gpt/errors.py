@@ -14,6 +14,7 @@
         └── VertexError         Vertex AI, or a predictor, did not do what was asked
             ├── CredentialsError         there are no credentials, or they are not accepted
             ├── AccessDeniedError        the account may not do this
+            ├── RejectedError            the request itself is refused
             ├── RegionError              the location is none of Vertex AI's
             ├── ResourceNotFoundError    the endpoint, model, job or bucket is not there
             ├── NothingDeployedError     the endpoint has no model
@@ -84,6 +85,10 @@ class CredentialsError(VertexError):
 
 class AccessDeniedError(VertexError):
     """The credentials are known, but may not do this."""
+
+
+class RejectedError(VertexError):
+    """The request itself is refused: a value in it, its size, or the state of what it is about."""
 
 
 class RegionError(VertexError):

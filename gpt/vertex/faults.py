@@ -8,10 +8,11 @@ Whatever the shape, it becomes the same class of `gpt.errors.VertexError`, with 
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import re
 from collections.abc import Iterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from gpt.errors import (
     AccessDeniedError,
@@ -21,6 +22,7 @@ from gpt.errors import (
     NothingDeployedError,
     QuotaError,
     RegionError,
+    RejectedError,
     ResourceNotFoundError,
     ServiceUnavailableError,
     VertexError,
@@ -80,6 +82,8 @@ def translate(error: Exception, subject: str) -> GPTError | None:
         return _timeout(subject)
     if isinstance(error, OSError):
         return _unavailable(subject, error.strerror or str(error))
+    if isinstance(error, http.client.HTTPException):
+        return _unavailable(subject, "the connection broke")
     if isinstance(error, (ValueError, RuntimeError)):  # the SDK's own checks, and its jobs and operations that failed
         return _of_words(str(error), subject)
     return None
@@ -120,22 +124,33 @@ def from_status(status: int, words: str, subject: str) -> VertexError:
         return _unavailable(subject, words)
     if status >= 500:
         return ModelError(f"{subject} failed{said}; the server's log says why")
-    return VertexError(f"{subject} refused the request with status {status}{said}")
+    return RejectedError(f"{subject} refused this: {_one_line(words) or f'it answered with status {status}'}")
 
 
 def words_of(body: bytes | str) -> str:
     """What an answer that is no success says: the message of Google's error JSON, or the text itself."""
     text = body.decode("utf-8", errors="replace") if isinstance(body, bytes) else body
-    with contextlib.suppress(ValueError):
-        found = json.loads(text)
-        if isinstance(found, list) and found:  # the streaming routes of Google's front end wrap the error in a list
-            found = found[0]
-        if isinstance(found, dict):
-            found = found.get("error", found.get("detail", found))
-        if isinstance(found, dict):
-            found = found.get("message", found)
-        text = found if isinstance(found, str) else json.dumps(found)
+    while isinstance(message := _error_in(text).get("message"), str):  # it may carry another error in turn
+        text = message
     return _one_line(text)
+
+
+def status_of(body: bytes) -> int | None:
+    """The HTTP status that Google's error JSON names; None where the body is no such JSON."""
+    code = _error_in(body).get("code")
+    return code if isinstance(code, int) and 100 <= code <= 599 else None
+
+
+def _error_in(text: bytes | str) -> dict[str, Any]:
+    """The error of Google's error JSON; empty where the text is none."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    if isinstance(found, list) and found:  # so Google's front end answers on its streaming routes
+        found = found[0]
+    error = found.get("error") if isinstance(found, dict) else None
+    return error if isinstance(error, dict) else {}
 
 
 def _of_google(error: Exception, subject: str) -> GPTError:
@@ -143,11 +158,10 @@ def _of_google(error: Exception, subject: str) -> GPTError:
     from google.api_core import exceptions as api
     from google.auth import exceptions as auth
 
-    words = _one_line(getattr(error, "message", None) or str(error))
+    words = words_of(str(getattr(error, "message", None) or error))
     if isinstance(error, api.RetryError):
         return _timeout(subject, words)
     if isinstance(error, api.GoogleAPICallError):
-        # An operation that failed on the server has gRPC's code; one over HTTP has the status.
         return _of_words(words, subject) if error.code is None else from_status(int(error.code), words, subject)
     if isinstance(error, auth.TimeoutError):
         return _timeout(subject, words)
