@@ -107,6 +107,11 @@ class Storage:
             # Consoles make objects that end in a slash, to show an empty folder.
             return {blob.name.removeprefix(prefix): int(blob.size) for blob in blobs if not blob.name.endswith("/")}
 
+    def create_bucket(self, address: str, location: str) -> None:
+        """Make the bucket of an address, in a location such as us-central1."""
+        with translated(address):
+            self._client.create_bucket(split(address)[0], location=location, timeout=TIMEOUT_S)
+
     def delete(self, address: str) -> None:
         """Delete an object; one that is not there is deleted already."""
         with translated(address):
