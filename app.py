@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from gpt.completion import CompletionBackend
     from gpt.ui.catalogue import Catalogue
+    from gpt.vertex.connection import Connection
 
 CHECKPOINTS = Path(__file__).resolve().parent / "checkpoints"
 DEFAULT_CHECKPOINT = CHECKPOINTS / "laptop"
@@ -34,6 +36,14 @@ GRADIO_ENVIRONMENT = {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_ANALYTICS_CAC
 # Browsers keep a connection open for the page's events; it is cut this long after the request to stop.
 SHUTDOWN_S = 1
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+VERTEX_OPTIONS = (
+    ("--vertex-project", "GOOGLE_CLOUD_PROJECT", "the project of Vertex AI"),
+    ("--vertex-location", "GOOGLE_CLOUD_LOCATION", "its location, such as us-central1"),
+    ("--vertex-endpoint", "GPT_VERTEX_ENDPOINT", "the endpoint's id or full name"),
+    ("--vertex-url", "GPT_VERTEX_URL", "in place of these, a predictor's address, such as http://127.0.0.1:8080"),
+)
 
 
 class StartError(Exception):
@@ -62,11 +72,30 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--device", type=_device, default="auto", help="what computes: auto (a GPU where there is one), cpu or cuda"
     )
-    return parser.parse_args(arguments)
+    elsewhere = parser.add_argument_group(
+        "a model elsewhere", "The page can also be told in its Models tab; what is left out here is empty there."
+    )
+    elsewhere.add_argument(
+        "--backend",
+        type=_backend,
+        default=os.environ.get("GPT_BACKEND") or "local",
+        metavar="local|vertex",
+        help="what serves at first: a checkpoint of this machine, or what the next options name (GPT_BACKEND)",
+    )
+    for option, variable, text in VERTEX_OPTIONS:
+        elsewhere.add_argument(option, default=os.environ.get(variable) or "", metavar="X", help=f"{text} ({variable})")
+    options = parser.parse_args(arguments)
+    named = options.vertex_project and options.vertex_location and options.vertex_endpoint
+    if options.backend == "vertex" and not (named or options.vertex_url):
+        parser.error(
+            "--backend vertex needs --vertex-project, --vertex-location and --vertex-endpoint, "
+            "or a predictor's address in --vertex-url"
+        )
+    return options
 
 
-def create_app(catalogue: Catalogue) -> FastAPI:
-    """The web application: /health, and the page at the root."""
+def create_app(catalogue: Catalogue, connection: Connection | None = None) -> FastAPI:
+    """The web application: /health, and the page at the root, which knows of a connection elsewhere."""
     from fastapi import FastAPI
 
     from gpt.ui.page import build_page, mount_page
@@ -78,7 +107,7 @@ def create_app(catalogue: Catalogue) -> FastAPI:
     def health() -> dict[str, str]:
         return {"status": "ok", "checkpoint": catalogue.live()}
 
-    return mount_page(app, build_page(catalogue))
+    return mount_page(app, build_page(catalogue, connection))
 
 
 def load_backend(folder: Path, device: str) -> CompletionBackend:
@@ -93,20 +122,46 @@ def load_backend(folder: Path, device: str) -> CompletionBackend:
     return LocalBackend.from_checkpoint(folder, device=device)
 
 
+def connection(options: argparse.Namespace) -> Connection:
+    """What the options say about a model elsewhere."""
+    from gpt.vertex.connection import Connection
+
+    return Connection(
+        options.vertex_project,
+        options.vertex_location,
+        options.vertex_endpoint,
+        options.vertex_url,
+        os.environ.get("VERTEX_API_ENDPOINT") or None,
+    )
+
+
+def first_backend(options: argparse.Namespace) -> CompletionBackend:
+    """What serves at first.
+
+    Raises:
+        CheckpointError, ConfigError: as `load_backend`; or what the options name elsewhere cannot be that.
+    """
+    return (
+        connection(options).backend()
+        if options.backend == "vertex"
+        else load_backend(options.checkpoint, options.device)
+    )
+
+
 def serve(options: argparse.Namespace) -> None:
     """Serve the page until a signal ends it.
 
     Raises:
         StartError: the address, the checkpoint or the device cannot be used.
     """
-    if not options.checkpoint.is_dir():
+    if options.backend == "local" and not options.checkpoint.is_dir():
         raise StartError(
             f"there is no checkpoint {options.checkpoint}; train one with python -m train, "
             "or give another with --checkpoint"
         )
     with _bound(options.host, options.port) as listener:
         with ThreadPoolExecutor(max_workers=1) as pool:
-            loading = pool.submit(load_backend, options.checkpoint, options.device)
+            loading = pool.submit(first_backend, options)
             import gradio  # noqa: F401  (before anything of gpt, which would wait for the other thread's torch)
             import uvicorn
 
@@ -135,7 +190,10 @@ def serve(options: argparse.Namespace) -> None:
                 logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
                 await super().shutdown(sockets)
 
-        config = uvicorn.Config(create_app(catalogue), log_level="warning", timeout_graceful_shutdown=SHUTDOWN_S)
+        app = create_app(catalogue, connection(options))
+        if options.backend == "vertex":
+            threading.Thread(target=_say_if_silent, args=(backend,), name="check", daemon=True).start()
+        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=SHUTDOWN_S)
         _listen(listener)
         for stop in STOP_SIGNALS:
             signal.signal(stop, signal.SIG_IGN)  # the server takes them, and raises them again when it has ended
@@ -188,6 +246,23 @@ class _WithoutStubFiles:
 def _quit(_signal: int, _frame: Any) -> NoReturn:
     """Leave at once: while the program loads there is nothing to save, and an import may swallow an exception."""
     os._exit(0)
+
+
+def _say_if_silent(backend: CompletionBackend) -> None:
+    """Say so when what serves at first does not answer; the page is there all the same."""
+    from gpt.errors import GPTError
+    from gpt.vertex.connection import latency_s
+
+    try:
+        latency_s(backend)
+    except GPTError as error:
+        print(f"app.py: {error}. The page's Models tab offers the checkpoints of this machine.", file=sys.stderr)
+
+
+def _backend(text: str) -> str:
+    if text not in ("local", "vertex"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no backend; choose local or vertex")
+    return text
 
 
 def _device(text: str) -> str:

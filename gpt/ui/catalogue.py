@@ -47,7 +47,11 @@ class Catalogue:
         return damaged_checkpoints(self._root)
 
     def live(self) -> str:
-        """The name of the live checkpoint; its folder's where the folder is gone from the list."""
+        """The name of the live checkpoint, its folder's where that is gone from the list; or of a backend elsewhere."""
+        info = self.info()
+        return self._local() if info.kind == "local" else f"{info.name} ({info.device})"
+
+    def _local(self) -> str:
         for name, info in self.entries().items():
             if info.folder.resolve() == self._live:
                 return name
@@ -75,3 +79,21 @@ class Catalogue:
                 loaded.close()
                 raise
             self._live = entry.folder.resolve()
+
+    def use_elsewhere(self, backend: CompletionBackend) -> None:
+        """Serve with a backend that is no checkpoint of this machine.
+
+        Raises:
+            BackendClosedError: the application ends; `backend` is left open.
+        """
+        with self._swapping:
+            self.backend.swap(backend)
+
+    def use_here(self) -> None:
+        """Serve with the checkpoint of this machine that was live last; nothing changes where one is.
+
+        Raises:
+            CheckpointError, BackendClosedError: as `use`.
+        """
+        if self.info().kind != "local":
+            self.use(self._local())

@@ -46,7 +46,7 @@ class Models:
             elem_id="models",
         )
         options: dict[str, Any] = {
-            "outputs": [self.cards, *header.outputs],
+            "outputs": self.outputs,
             "concurrency_id": "checkpoints",
             "concurrency_limit": 1,
             "show_progress": "hidden",
@@ -54,6 +54,11 @@ class Models:
         }
         self.cards.use(self._use_card, **options)
         header.checkpoint.input(self._use, header.checkpoint, **options)
+
+    @property
+    def outputs(self) -> list[gr.components.Component]:
+        """The components that `updates` is for."""
+        return [self.cards, *self._header.outputs]
 
     def updates(self) -> list[Any]:
         """What the cards and the header show now."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import gradio as gr
 from fastapi import FastAPI
 
+from gpt.ui.backend_panel import BackendPanel
 from gpt.ui.catalogue import Catalogue
 from gpt.ui.dialogue import Dialogue
 from gpt.ui.endpoint import add_endpoint
@@ -15,12 +16,13 @@ from gpt.ui.models import Models
 from gpt.ui.playground import Playground
 from gpt.ui.settings import SettingsPanel
 from gpt.ui.theme import theme
+from gpt.vertex.connection import Connection
 
 FOLDER = Path(__file__).parent
 
 
-def build_page(catalogue: Catalogue) -> gr.Blocks:
-    """The page over the catalogue's backend."""
+def build_page(catalogue: Catalogue, connection: Connection | None = None) -> gr.Blocks:
+    """The page over the catalogue's backend; it begins with the connection's fields filled in."""
     demo: gr.Blocks
     with gr.Blocks(title=TITLE, analytics_enabled=False) as demo:
         header = Header(catalogue)
@@ -35,13 +37,15 @@ def build_page(catalogue: Catalogue) -> gr.Blocks:
                     settings = SettingsPanel()
             with gr.Tab("Models", id="models-tab") as models_tab:
                 models = Models(catalogue, header)
+                panel = BackendPanel(catalogue, models, connection or Connection())
         playground.wire(settings)
         dialogue.wire(settings)
         settings.wire(demo)
+        panel.wire(demo)
         gr.on(
             [demo.load, models_tab.select],
             models.updates,
-            outputs=[models.cards, *header.outputs],
+            outputs=models.outputs,
             queue=False,
             show_progress="hidden",
             api_visibility="private",

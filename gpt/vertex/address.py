@@ -110,4 +110,5 @@ class AddressTransport:
 
 
 def _no_address(url: str) -> ConfigError:
-    return ConfigError(f"the predictor's address is {url!r}; give one such as http://127.0.0.1:8080")
+    given = repr(url) if url.strip() else "missing"
+    return ConfigError(f"the predictor's address is {given}; give one such as http://127.0.0.1:8080")

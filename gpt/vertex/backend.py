@@ -52,11 +52,13 @@ class VertexBackend(RemoteBackend):
             raise ConfigError(f"timeout_s is {timeout_s}; give a number of seconds above 0, to {MAX_TIMEOUT_S:g}")
         if found := _FULL_NAME.fullmatch(endpoint.strip()):
             project, location, endpoint = found.groups()
+        session = _session(project, location, api_endpoint)
         if not _ENDPOINT.fullmatch(endpoint := endpoint.strip()):
+            given = repr(endpoint) if endpoint else "missing"
             raise ConfigError(
-                f"the endpoint is {endpoint!r}; give its id, or projects/PROJECT/locations/LOCATION/endpoints/ID"
+                f"the endpoint is {given}; give its id, or projects/PROJECT/locations/LOCATION/endpoints/ID"
             )
-        super().__init__(EndpointTransport(_session(project, location, api_endpoint), endpoint, timeout_s))
+        super().__init__(EndpointTransport(session, endpoint, timeout_s))
 
 
 def list_endpoints(project: str, location: str, *, api_endpoint: str | None = None) -> list[tuple[str, str]]:
@@ -146,5 +148,6 @@ def _session(project: str, location: str, api_endpoint: str | None) -> Session:
     """The session, its project and location being there at all."""
     for name, value, example in (("project", project, "my-project-1"), ("location", location, "us-central1")):
         if not re.fullmatch(r"[a-z0-9][a-z0-9:.-]*", value.strip()):
-            raise ConfigError(f"the {name} is {value!r}; give its id, such as {example}")
+            given = repr(value) if value.strip() else "missing"
+            raise ConfigError(f"the {name} is {given}; give one such as {example}")
     return Session(project.strip(), location.strip(), api_endpoint)

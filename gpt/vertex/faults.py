@@ -36,6 +36,7 @@ LOG_IN = (
 )
 # The SDK's ValueError for what a dedicated endpoint answered.
 _STATUS = re.compile(r"Status code: ?(\d{3}), response: ?(.*)", re.DOTALL)
+_REQUEST_LINE = re.compile(r"(GET|POST|PUT|PATCH|DELETE) https?://\S+: ")  # what the SDK puts before an answer's words
 _NOTHING_DEPLOYED = re.compile(
     r"no (model is )?deployed|nothing is deployed|not have any (deployed )?model|DNS is empty", re.IGNORECASE
 )
@@ -158,7 +159,7 @@ def _of_google(error: Exception, subject: str) -> GPTError:
     from google.api_core import exceptions as api
     from google.auth import exceptions as auth
 
-    words = words_of(str(getattr(error, "message", None) or error))
+    words = words_of(_REQUEST_LINE.sub("", str(getattr(error, "message", None) or error), count=1))
     if isinstance(error, api.RetryError):
         return _timeout(subject, words)
     if isinstance(error, api.GoogleAPICallError):

@@ -6,7 +6,6 @@ import contextlib
 import json
 import random
 import threading
-import time
 from collections.abc import Generator, Mapping
 from typing import Any, Protocol
 
@@ -29,8 +28,6 @@ from gpt.vertex.instances import encode_call
 ATTEMPTS = 3
 BACKOFF_S = 0.5
 """Before the second attempt, about; twice as long before the third."""
-PROBE = "\n"
-"""The prompt that tests a connection: a line break is in every corpus."""
 MAX_ANSWER_BYTES = 65_536
 """Of an answer that is no stream, this much is read for its words."""
 
@@ -109,19 +106,6 @@ class RemoteBackend:
             else:
                 return chunks
         raise AssertionError("the last attempt returns or raises")
-
-    def test(self) -> float:
-        """Have one token made; the seconds that it takes, there and back.
-
-        Raises:
-            GPTError: as `stream`.
-        """
-        self._transport.forget()
-        self._transport.connect()
-        started_at = time.monotonic()
-        for _ in self.stream(CompletionRequest(prompt=PROBE, max_new_tokens=1, temperature=0.0)):
-            pass
-        return time.monotonic() - started_at
 
     def info(self) -> BackendInfo:
         """What this backend is, as far as it is known."""
