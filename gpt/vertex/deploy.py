@@ -167,6 +167,7 @@ def _deploy(session: Session, options: argparse.Namespace) -> int:
 def _list(session: Session) -> int:
     from gpt.vertex.endpoint import list_endpoints
 
+    session.sdk()  # which knows the locations
     endpoints = list_endpoints(session)
     for endpoint in endpoints:
         if not endpoint.deployed:

@@ -115,6 +115,7 @@ class Deployment:
             ModelError: the new version does not answer; it is undeployed again, and an older one serves on.
             VertexError: a step failed. The steps before it stay done.
         """
+        self._show(f"looking into {self._bucket}")
         if not self._has_bucket(create_bucket):
             self._show(f"making the bucket {self._bucket}")
             self._storage.create_bucket(self._bucket, self._session.location)

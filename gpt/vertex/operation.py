@@ -33,7 +33,7 @@ def settle(client: Any, resource: str, what: str, show: Callable[[str], None]) -
 
     How it ended does not matter here: it shows in what is there then.
     """
-    for name in _under_way(client, resource):
+    for name in _under_way(client, resource, what):
         show(f"waiting for what was begun before on {what}")
         wait(client, name, f"waiting for what was begun before on {what}", show)
 
@@ -73,12 +73,12 @@ def wait(client: Any, name: str, what: str, show: Callable[[str], None]) -> Any:
         pause_s = min(pause_s * 1.3, MAX_PAUSE_S)
 
 
-def _under_way(client: Any, resource: str) -> list[str]:
+def _under_way(client: Any, resource: str, what: str) -> list[str]:
     """The names of the operations on a resource that are not done; none if the resource is not there."""
     names, page = [], ""
     while True:
         try:
-            with translated(resource):
+            with translated(what):
                 answer = client.list_operations(request={"name": resource, "page_token": page}, timeout=TIMEOUT_S)
         except ResourceNotFoundError:
             return []

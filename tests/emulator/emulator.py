@@ -70,7 +70,7 @@ class Emulator:
         self.prediction = Prediction(self.endpoints)
         self.pipeline_jobs = PipelineJobs(self.operations)
         self.requests: list[str] = []  # "METHOD /path", as they came
-        self._predictor = list(predictor)
+        self.predictor = self._predictor = tuple(predictor)  # the first may be exchanged, until `clear`
         environment: dict[str, str] = {}
         self.custom_jobs = CustomJobs(self.operations, environment, trainer)
         rooms = (
@@ -127,6 +127,7 @@ class Emulator:
             room.clear()
         self.storage.clear()
         self.storage.create_bucket(BUCKET)
+        self.predictor = self._predictor
         self.requests.clear()
 
     def __enter__(self) -> Emulator:
@@ -142,7 +143,7 @@ class Emulator:
         container = model["containerSpec"]
         variables = {variable["name"]: variable.get("value", "") for variable in container.get("env", [])}
         return Container(
-            self._predictor,
+            self.predictor,
             {**variables, **environment, "STORAGE_EMULATOR_HOST": self.url},
             container.get("healthRoute") or default_route,
             container.get("predictRoute") or f"{default_route}:predict",

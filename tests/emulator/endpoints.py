@@ -18,8 +18,6 @@ from tests.emulator.listing import listing
 from tests.emulator.models import Models
 from tests.emulator.operations import Operations
 
-ACCELERATORS = ("ACCELERATOR_TYPE_UNSPECIFIED", "NVIDIA_TESLA_", "NVIDIA_L4", "NVIDIA_A100", "NVIDIA_H100", "TPU_")
-
 
 class Endpoints:
     """The endpoints of every location, by full name.
@@ -111,8 +109,10 @@ class Endpoints:
             raise GoogleError(409, f"Endpoint {name} already exists.")
         self._reserved.add(name)
 
-        def create() -> Resource:
+        def ended() -> None:
             self._reserved.discard(name)
+
+        def create() -> Resource:
             moment = now()
             endpoint = {"deployedModels": [], "trafficSplit": {}, **call.body}
             endpoint |= {"name": name, "createTime": moment, "updateTime": moment, "etag": "1"}
@@ -121,7 +121,7 @@ class Endpoints:
             self.endpoints[name] = endpoint
             return endpoint
 
-        return self._operations.begin(name, "CreateEndpoint", create, "Endpoint")
+        return self._operations.begin(name, "CreateEndpoint", create, "Endpoint", ended)
 
     def _list(self, call: Call) -> Resource:
         here = [endpoint for name, endpoint in self.endpoints.items() if name.startswith(f"{call.parent}/")]
@@ -157,9 +157,6 @@ class Endpoints:
         resources = deployed.get("dedicatedResources")
         if not resources or not resources.get("machineSpec", {}).get("machineType"):
             raise GoogleError(400, "dedicated_resources.machine_spec.machine_type is required.")
-        accelerator = resources["machineSpec"].get("acceleratorType")
-        if accelerator and not str(accelerator).startswith(ACCELERATORS):
-            raise GoogleError(400, f"Invalid accelerator_type: {accelerator}")
         identifier = str(next(self._numbers))
         split = {identifier if key == "0" else key: share for key, share in call.body.get("trafficSplit", {}).items()}
         _check_split(split, {identifier, *(other["id"] for other in endpoint["deployedModels"])})

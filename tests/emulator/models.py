@@ -77,8 +77,10 @@ class Models:
                 raise GoogleError(409, f"Model {name} already exists.")
             self._reserved.add(name)
 
-        def register() -> Resource:
+        def ended() -> None:
             self._reserved.discard(name)
+
+        def register() -> Resource:
             versions = self.versions.setdefault(name, {})
             number, moment = str(len(versions) + 1), now()
             while number in versions:  # a version in between was deleted
@@ -102,7 +104,7 @@ class Models:
                 _make_default(versions, number)
             return {"model": name, "modelVersionId": number}
 
-        return self._operations.begin(name, "UploadModel", register, "UploadModelResponse")
+        return self._operations.begin(name, "UploadModel", register, "UploadModelResponse", ended)
 
     def _get(self, call: Call) -> Resource:
         return self.find(self._name(call))

@@ -47,7 +47,14 @@ class Operations:
             task.cancel()
         self._operations.clear()
 
-    def begin(self, resource: str, method: str, work: Work, response: str = EMPTY) -> Resource:
+    def begin(
+        self,
+        resource: str,
+        method: str,
+        work: Work,
+        response: str = EMPTY,
+        ended: Callable[[], None] = lambda: None,
+    ) -> Resource:
         """Begin `work` on `resource`; what it gives becomes the operation's response.
 
         Args:
@@ -56,6 +63,7 @@ class Operations:
             work: does it and gives the response's fields. A plain function is done at once unless a fault slows the
                 operation; of a coroutine function the caller sees the end later.
             response: the response's type.
+            ended: called when it is done, however it ended.
         """
         name = f"{resource}/operations/{next(self._numbers)}"
         kind = "Delete" if method.startswith("Delete") else method
@@ -73,14 +81,22 @@ class Operations:
         if delay_s == 0 and not asyncio.iscoroutinefunction(work):
             result: Any = failure or _attempt(work)
             _finish(operation, response, result)
+            ended()
         else:
-            task = asyncio.get_running_loop().create_task(self._run(operation, response, work, delay_s, failure))
+            running = self._run(operation, response, work, delay_s, failure, ended)
+            task = asyncio.get_running_loop().create_task(running)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         return operation
 
     async def _run(
-        self, operation: Resource, response: str, work: Work, delay_s: float, failure: GoogleError | None
+        self,
+        operation: Resource,
+        response: str,
+        work: Work,
+        delay_s: float,
+        failure: GoogleError | None,
+        ended: Callable[[], None],
     ) -> None:
         await asyncio.sleep(delay_s)
         result: Any = failure or _attempt(work)
@@ -90,6 +106,7 @@ class Operations:
             except GoogleError as error:
                 result = error
         _finish(operation, response, result)
+        ended()
 
     def _get(self, call: Call) -> Resource:
         name = "/".join([call.parent, *_parts(call), "operations", call.ids["operation"]])

@@ -35,6 +35,9 @@ class Server:
         on_stop: Callable[[], None],
     ) -> None:
         self._listeners = [socket.create_server(("127.0.0.1", number), backlog=128) for number in (port, tls_port)]
+        for listener in self._listeners:
+            # What is accepted inherits it: else each small reply waits 40 ms for the caller's acknowledgement.
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.port, self.tls_port = (listener.getsockname()[1] for listener in self._listeners)
         self._on_stop = on_stop
         # What a fault breaks off is meant to; it is no error to log.
