@@ -103,7 +103,7 @@ def encode_prediction(chunks: Sequence[CompletionChunk]) -> dict[str, Any]:
 
 
 def _integer(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value % 1:
         raise TypeError(f"{value!r} is no whole number")
     return int(value)
 

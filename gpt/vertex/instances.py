@@ -7,13 +7,15 @@ Vertex AI passes numbers through a format that knows floats only, so whole ones 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from gpt.completion import CompletionRequest
-from gpt.errors import RequestError
+from gpt.errors import RequestError, TokenizerError
 
 MAX_INSTANCES = 32
 MAX_WHOLE_FLOAT = 2**53
@@ -73,7 +75,23 @@ def decode_call(body: bytes) -> Call:
         raise RequestError(
             f"stream is true for {len(instances)} instances; send one instance a request, or leave stream out"
         )
-    return Call(tuple(_request(number, one, fields) for number, one in enumerate(instances)), stream)
+    requests = []
+    for number, instance in enumerate(instances):
+        prompt = _prompt(f"instance {number}", instance)
+        with naming_instance(number, len(instances)):
+            requests.append(CompletionRequest(prompt=prompt, **fields))
+    return Call(tuple(requests), stream)
+
+
+@contextlib.contextmanager
+def naming_instance(number: int, count: int) -> Iterator[None]:
+    """Say in a refusal which of several instances it is about."""
+    try:
+        yield
+    except (RequestError, TokenizerError) as error:
+        if count == 1:
+            raise
+        raise type(error)(f"instance {number}: {error}") from error
 
 
 def _parameters(given: object) -> tuple[dict[str, Any], bool]:
@@ -97,15 +115,15 @@ def _parameters(given: object) -> tuple[dict[str, Any], bool]:
     return fields, stream
 
 
-def _request(number: int, instance: object, fields: dict[str, Any]) -> CompletionRequest:
-    """The request of one instance."""
-    where = f"instance {number}"
+def _prompt(where: str, instance: object) -> str:
+    """The prompt of one instance, of whatever type."""
     if not isinstance(instance, dict):
         raise RequestError(f'{where} is {_kind(instance)}; send an object such as {{"prompt": "ROMEO:"}}')
     _refuse_unknown(where, instance, ("prompt",))
     if "prompt" not in instance:
         raise RequestError(f"{where} has no prompt; send the text to continue")
-    return CompletionRequest(prompt=instance["prompt"], **fields)
+    prompt: str = instance["prompt"]  # CompletionRequest refuses what is none
+    return prompt
 
 
 def _whole(name: str, value: object) -> object:
@@ -119,7 +137,7 @@ def _whole(name: str, value: object) -> object:
 
 def _refuse_unknown(where: str, given: dict[str, Any], known: tuple[str, ...]) -> None:
     if unknown := [name for name in given if name not in known]:
-        raise RequestError(f"{where} has {unknown[0]!r}, which is unknown; the names are {', '.join(known)}")
+        raise RequestError(f"{where} has {unknown[0][:60]!r}, which is unknown; the names are {', '.join(known)}")
 
 
 def _refuse_constant(name: str) -> None:

@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 from gpt.completion import CompletionBackend, CompletionChunk, CompletionRequest
 from gpt.errors import BackendClosedError, GPTError, QueueFullError, RequestError, TokenizerError
 from gpt.vertex.events import COMMENT, encode_chunk, encode_event, encode_prediction
-from gpt.vertex.instances import Call, decode_call
+from gpt.vertex.instances import Call, decode_call, naming_instance
 from gpt.vertex.relay import Relay
 
 logger = logging.getLogger(__name__)
@@ -239,13 +239,12 @@ def _open(
     """Queue all requests, so that they run together; or none."""
     streams: list[Generator[CompletionChunk, None, None]] = []
     try:
-        for request in requests:
-            streams.append(backend.stream(request))
-    except BaseException as error:
+        for number, request in enumerate(requests):
+            with naming_instance(number, len(requests)):
+                streams.append(backend.stream(request))
+    except BaseException:
         for stream in streams:
             stream.close()
-        if isinstance(error, (RequestError, TokenizerError)) and len(requests) > 1:
-            raise type(error)(f"instance {len(streams)}: {error}") from error
         raise
     return streams
 
