@@ -47,6 +47,10 @@ class Operations:
             task.cancel()
         self._operations.clear()
 
+    def under_way(self) -> list[str]:
+        """The names of the operations that are not done."""
+        return [name for name, operation in self._operations.items() if not operation["done"]]
+
     def begin(
         self,
         resource: str,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,12 +15,14 @@ from gpt.model import GPT
 from gpt.record import TrainingRecord
 from gpt.tokenizer import CharacterTokenizer
 from gpt.vertex.deploy import main
-from tests.emulator.emulator import BUCKET
+from tests.emulator.emulator import BUCKET, Emulator
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = GPTConfig(vocab_dim=8, sequence_dim=16, embed_dim=8, num_heads=2, num_layers=1)
 IMAGE = "us-docker.pkg.dev/rehearsal/gpt/serve:1"
 PROGRAM = "python -m gpt.vertex.deploy"
+CHANGING = ("POST", "PUT", "PATCH", "DELETE")
+HARMLESS = ("/token", ":predict")
 
 
 def make_checkpoint(folder: Path, seed: int = 0) -> Path:
@@ -54,3 +57,20 @@ def sentence(capsys: pytest.CaptureFixture[str]) -> str:
     assert last.startswith(f"{PROGRAM}: error: "), captured.err
     assert not [line for line in before if "error" in line.lower()]
     return last.removeprefix(f"{PROGRAM}: error: ")
+
+
+def changes(emulator: Emulator) -> list[str]:
+    """The requests that change something, since `requests` was last cleared."""
+    return [request for request in emulator.requests if request.startswith(CHANGING) and not request.endswith(HARMLESS)]
+
+
+def endpoint(emulator: Emulator) -> dict[str, Any]:
+    """The only endpoint, as the service has it."""
+    (found,) = emulator.endpoints.endpoints.values()
+    return found
+
+
+def versions(emulator: Emulator) -> dict[str, dict[str, Any]]:
+    """The versions of the only model, by number."""
+    (found,) = emulator.models.versions.values()
+    return found

@@ -3,47 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-import gpt.vertex.deployment
 import gpt.vertex.operation
 from gpt.vertex.deploy import main
 from tests.emulator.emulator import BUCKET, Emulator
-from tests.gpt.vertex.deploying import IMAGE, PROGRAM, deploy, make_checkpoint, plain_container, sentence
+from tests.gpt.vertex.deploying import (
+    IMAGE,
+    PROGRAM,
+    changes,
+    deploy,
+    endpoint,
+    make_checkpoint,
+    plain_container,
+    sentence,
+    versions,
+)
 
-CHANGING = ("POST", "PUT", "PATCH", "DELETE")
-HARMLESS = ("/token", ":predict")
 T4 = 5  # the service's number of NVIDIA_TESLA_T4
-
-
-@pytest.fixture
-def checkpoint(tmp_path: Path) -> Path:
-    return make_checkpoint(tmp_path / "tiny")
-
-
-@pytest.fixture
-def cloud(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Emulator:
-    """The emulator, with containers that start at once and a command that does not wait long for them."""
-    emulator.predictor = plain_container()
-    monkeypatch.setattr(gpt.vertex.deployment, "PAUSES_S", (0.01,))
-    return emulator
-
-
-def changes(emulator: Emulator) -> list[str]:
-    """The requests that change something, since `requests` was last cleared."""
-    return [request for request in emulator.requests if request.startswith(CHANGING) and not request.endswith(HARMLESS)]
-
-
-def endpoint(emulator: Emulator) -> dict[str, Any]:
-    (found,) = emulator.endpoints.endpoints.values()
-    return found
-
-
-def versions(emulator: Emulator) -> dict[str, dict[str, Any]]:
-    (found,) = emulator.models.versions.values()
-    return found
 
 
 def test_real_predictor_serves_what_was_deployed_from_nothing(
