@@ -10,15 +10,18 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import socket
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
 
-from gpt.errors import CheckpointError, GPTError
+from gpt.errors import CheckpointError, ConfigError, GPTError
+from gpt.vertex.bucket import SCHEME, Storage, split
 
 if TYPE_CHECKING:
     from gpt.completion import CompletionBackend
@@ -74,6 +77,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     checkpoint = options.checkpoint or environment.get("AIP_STORAGE_URI")
     if not checkpoint:
         parser.error("no checkpoint is named; give its folder with --checkpoint, or in AIP_STORAGE_URI")
+    if checkpoint.startswith(SCHEME):
+        try:
+            split(checkpoint, "the checkpoint")
+        except ConfigError as error:
+            parser.error(str(error))
     port = options.port
     if port is None:
         try:
@@ -91,7 +99,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         listener = socket.create_server((host, port), backlog=2048)
     except OSError as error:
-        print(f"{parser.prog}: cannot listen on port {port} of {host} ({error.strerror})", file=sys.stderr)
+        print(
+            f"{parser.prog}: cannot listen on port {port} of {host} ({os.strerror(error.errno or 0)})", file=sys.stderr
+        )
         return 1
 
     def load() -> CompletionBackend:
@@ -110,9 +120,7 @@ def load_backend(checkpoint: str, device: str, max_streams: int, max_queue: int)
 
     with tempfile.TemporaryDirectory(prefix="checkpoint-") as folder:
         path = Path(checkpoint.removeprefix("file://"))
-        if checkpoint.startswith("gs://"):
-            from gpt.vertex.bucket import Storage
-
+        if checkpoint.startswith(SCHEME):
             # Called like its folder in the bucket: that is the name under which it serves.
             path = Path(folder) / (checkpoint.rstrip("/").rpartition("/")[2])
             logger.info("fetching %s", checkpoint)
@@ -124,6 +132,8 @@ def load_backend(checkpoint: str, device: str, max_streams: int, max_queue: int)
 
 def _run(listener: socket.socket, load: Callable[[], CompletionBackend], routes: Sequence[str], drain_s: float) -> int:
     """Load the model while the server answers already, and serve until a signal; the exit status."""
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop, _quit)  # until the server takes them
     from gpt.vertex.log import log_as_json
     from gpt.vertex.server import Server
     from gpt.vertex.service import Service
@@ -157,6 +167,11 @@ def _run(listener: socket.socket, load: Callable[[], CompletionBackend], routes:
         sys.stdout.flush()
         os._exit(0)  # a thread that is inside torch while the interpreter goes away takes the process down
     return 1 if failed.is_set() else 0
+
+
+def _quit(_signal: int, _frame: FrameType | None) -> NoReturn:
+    """Leave at once: nothing has begun yet, or all is done."""
+    os._exit(0)
 
 
 def _port(text: str) -> int:
