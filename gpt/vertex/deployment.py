@@ -30,7 +30,7 @@ from gpt.vertex.session import Session
 
 ANSWER_S = 60
 # Before a new deployment is asked again: its name must spread in the network, the traffic be moved.
-PAUSES_S = (1, 2, 4, 8, 16)
+PAUSES_S = (1, 2, 4, 8, 16, 32, 32)
 NOT_YET = (NothingDeployedError, ResourceNotFoundError, ServiceUnavailableError, VertexTimeoutError)
 
 
