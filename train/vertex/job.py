@@ -7,18 +7,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import json
 import os
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpt.errors import ConfigError, GPTError, RequestError, TrainingError
-from train.corpus import NAMES
-from train.presets import PRESETS
 
 if TYPE_CHECKING:
     from gpt.vertex.bucket import Storage
@@ -26,7 +22,6 @@ if TYPE_CHECKING:
     from train.vertex.job_spec import JobSpec
     from train.vertex.jobs import Job, Jobs
 
-ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = {
     "list": "the jobs and their states, newest first",
     "watch": "follow a job to its end",
@@ -57,15 +52,19 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--image", required=True, help="the training image (Dockerfile, target train) in a registry")
     parser.add_argument("--name", help="the run's (default: the preset and the time)")
     parser.add_argument("--machine-type", metavar="TYPE", help="of each machine (default: g2-standard-8 with its GPU)")
-    parser.add_argument("--gpu-type", default="NVIDIA_L4", metavar="TYPE", help="such as NVIDIA_TESLA_T4 (%(default)s)")
     parser.add_argument(
-        "--gpu-count",
+        "--accelerator", default="NVIDIA_L4", metavar="GPU", help="such as NVIDIA_TESLA_T4 (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--accelerator-count",
         type=int,
         default=1,
         metavar="N",
-        help="on each machine, a process each; 0: on its CPU (%(default)s)",
+        help="GPUs of each machine, a process each; 0 trains on its CPU (default: %(default)s)",
     )
-    parser.add_argument("--machines", type=int, default=1, metavar="N", help="that train together (%(default)s)")
+    parser.add_argument(
+        "--machines", type=int, default=1, metavar="N", help="that train together (default: %(default)s)"
+    )
     parser.add_argument(
         "--spot", action="store_true", help="cheaper machines that may be taken away; the job goes on on others"
     )
@@ -103,8 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if command:
             return _command(command, build_command_parser(command).parse_args(words))
-        arguments, options = build_parser().parse_known_args(words)
-        return _submit(arguments, options)
+        return _submit(*build_parser().parse_known_args(words))
     except GPTError as error:
         print(f"python -m train.vertex.job: error: {error}", file=sys.stderr)
         return 2 if isinstance(error, (ConfigError, RequestError)) else 1
@@ -130,37 +128,45 @@ def _command(command: str, arguments: argparse.Namespace) -> int:
         return _watch(jobs, job)
 
 
-def _submit(arguments: argparse.Namespace, options: list[str]) -> int:
-    from gpt.vertex.bucket import Storage
+def _submit(arguments: argparse.Namespace, words: list[str]) -> int:
+    from gpt.vertex.bucket import Storage, join
     from gpt.vertex.session import Session
     from train.vertex.job_spec import JobSpec
     from train.vertex.jobs import Jobs
+    from train.vertex.train_options import TrainOptions
 
     session = Session.from_options(arguments.project, arguments.location, os.environ)
-    preset, data = _check_options(options, arguments.resume)
-    if arguments.resume and not arguments.name:
-        raise ConfigError("name is not given; --resume needs the --name of the run to go on with")
+    options = TrainOptions.parse(words)
+    if arguments.resume:
+        options.check_resumable()
+        if not arguments.name:
+            raise ConfigError("name is not given; --resume needs the --name of the run to go on with")
     spec = JobSpec(
-        name=arguments.name or f"{preset}-{time.strftime('%Y%m%d-%H%M%S')}",
+        name=arguments.name or f"{options.preset}-{time.strftime('%Y%m%d-%H%M%S')}",
         bucket=arguments.bucket,
         image=arguments.image,
         machine_type=arguments.machine_type,
-        gpu_type=arguments.gpu_type,
-        gpu_count=arguments.gpu_count,
+        accelerator=arguments.accelerator,
+        accelerator_count=arguments.accelerator_count,
         machines=arguments.machines,
         spot=arguments.spot,
         max_hours=arguments.max_hours,
         service_account=arguments.service_account,
     )
-    text = _text_address(spec, data)
-    options = _without_data(options) if text else options
+    source = options.local_text()
+    text = join(spec.folder, "text", source.name) if source else None if options.is_named else options.config.data
     if arguments.dry_run:
-        print(json.dumps({"parent": session.parent, "custom_job": spec.custom_job(options, text)}, indent=2))
+        print(json.dumps({"parent": session.parent, "custom_job": spec.custom_job(options.words, text)}, indent=2))
         return 0
     with contextlib.closing(Storage(session.project)) as storage:
-        text = _prepare_bucket(storage, spec, data, text, arguments.resume)
+        if arguments.resume:
+            text = _text_of_run(storage, spec)
+        else:
+            _check_free(storage, spec)
+            if source and text:
+                storage.upload(source, text)
     with contextlib.closing(Jobs(session)) as jobs:
-        job = jobs.submit(spec.custom_job(options, text))
+        job = jobs.submit(spec.custom_job(options.words, text))
         print(job.name, flush=True)
         if arguments.no_wait:
             _say(_how_to_go_on(session, job))
@@ -168,66 +174,27 @@ def _submit(arguments: argparse.Namespace, options: list[str]) -> int:
         return _watch(jobs, job)
 
 
-def _check_options(options: list[str], resume: bool) -> tuple[str, str]:
-    """Refuse here what the trainer would refuse on a machine that costs money.
+def _check_free(storage: Storage, spec: JobSpec) -> None:
+    """Raise TrainingError if the bucket has a run of this name."""
+    if any(name.startswith(("checkpoints/", "model/")) for name in storage.list(spec.folder)):
+        raise TrainingError(f"{spec.folder} has a run already; go on with it with --resume, or choose another --name")
 
-    Returns:
-        the preset's name, and the corpus.
+
+def _text_of_run(storage: Storage, spec: JobSpec) -> str | None:
+    """The address of the text that the run in the bucket began with; None if it was a named one.
+
+    Raises:
+        TrainingError: there is no such run.
     """
-    from train.__main__ import DEFAULT_PRESET, build_parser, overrides
-
-    given = build_parser().parse_args(options)
-    if given.out is not None:
-        raise ConfigError("out is given; the run's folder is in the bucket: name the run with --name")
-    changed = overrides(given)
-    preset = given.preset or DEFAULT_PRESET
-    config = dataclasses.replace(PRESETS[preset].config, **changed)
-    if resume and (refused := sorted(set(changed) - {"max_steps", "patience"}) + ["preset"] * bool(given.preset)):
-        raise ConfigError(
-            f"{', '.join('--' + name.replace('_', '-') for name in refused)} cannot change in a resumed run; "
-            "only --max-steps and --patience can: leave the others out, or begin anew under another --name"
-        )
-    return preset, config.data
-
-
-def _text_address(spec: JobSpec, data: str) -> str | None:
-    """Where the bucket has the corpus, or will have it; None for a named one, which the image has or fetches."""
-    from gpt.vertex.bucket import SCHEME, join
-    from train.corpus import load_corpus
-
-    if data in NAMES:
-        return None
-    if data.startswith(SCHEME):
-        return data
-    load_corpus(data, ROOT / "data", min_characters=100)
-    return join(spec.folder, "text", Path(data).name)
-
-
-def _without_data(options: list[str]) -> list[str]:
-    """The options without --data, whose path means nothing on another machine."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--data")
-    return parser.parse_known_args(options)[1]
-
-
-def _prepare_bucket(storage: Storage, spec: JobSpec, data: str, text: str | None, resume: bool) -> str | None:
-    """See that the run's folder is free, or has the run to go on with, and put the corpus there; its address."""
-    from gpt.vertex.bucket import SCHEME, join
+    from gpt.vertex.bucket import join
+    from train.vertex.backup import MANIFEST
 
     present = storage.list(spec.folder)
-    if resume:
-        if "checkpoints/backup.json" not in present:
-            raise TrainingError(
-                f"{spec.folder} has no run to go on with; check --name and --bucket, or begin it without --resume"
-            )
-        # It goes on with the text that it began with.
-        texts = [name for name in present if name.startswith("text/")]
-        return join(spec.folder, texts[0]) if texts else None
-    if any(name.startswith(("checkpoints/", "model/")) for name in present):
-        raise TrainingError(f"{spec.folder} has a run already; go on with it with --resume, or choose another --name")
-    if text and not data.startswith(SCHEME):
-        storage.upload(Path(data), text)
-    return text
+    if f"checkpoints/{MANIFEST}" not in present:
+        raise TrainingError(
+            f"{spec.folder} has no run to go on with; check --name and --bucket, or begin it without --resume"
+        )
+    return next((join(spec.folder, name) for name in present if name.startswith("text/")), None)
 
 
 def _watch(jobs: Jobs, job: Job) -> int:

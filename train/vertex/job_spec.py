@@ -8,10 +8,12 @@ from typing import Any
 
 from gpt.errors import ConfigError
 from gpt.vertex.bucket import join, split
+from gpt.vertex.machine import COUNTS, FAMILIES
+from gpt.vertex.registry import LABELS
 
 RUN_LABEL = "gpt-run"
 GPU_MACHINE, CPU_MACHINE = "g2-standard-8", "n1-standard-8"
-GPU_TYPE = "NVIDIA_L4"
+ACCELERATOR = "NVIDIA_L4"
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -24,8 +26,8 @@ class JobSpec:
         bucket: gs://bucket or a folder in it; the run is kept in its runs/NAME.
         image: the training image's address in a registry.
         machine_type: of each machine; None for one that fits the GPUs.
-        gpu_type: such as NVIDIA_L4 or NVIDIA_TESLA_T4.
-        gpu_count: on each machine; 0 trains on its CPU. One process a GPU.
+        accelerator: its GPU, such as NVIDIA_L4 or NVIDIA_TESLA_T4.
+        accelerator_count: GPUs of each machine, with a process each; 0 trains on its CPU.
         machines: that train together.
         spot: machines that are cheaper, and may be taken away at any time; the job then goes on on others.
         max_hours: after which the service ends the job; None for the service's own limit, seven days.
@@ -39,8 +41,8 @@ class JobSpec:
     bucket: str
     image: str
     machine_type: str | None = None
-    gpu_type: str = GPU_TYPE
-    gpu_count: int = 1
+    accelerator: str = ACCELERATOR
+    accelerator_count: int = 1
     machines: int = 1
     spot: bool = False
     max_hours: float | None = None
@@ -51,19 +53,24 @@ class JobSpec:
         split(self.bucket, "bucket")
         if not self.image or any(letter.isspace() for letter in self.image):
             raise ConfigError(f"image is {self.image!r}; give the address of the training image in a registry")
-        if not re.fullmatch(r"NVIDIA_[A-Z0-9_]+", self.gpu_type):
-            raise ConfigError(f"gpu_type is {self.gpu_type!r}; give one such as NVIDIA_L4 or NVIDIA_TESLA_T4")
-        if not 0 <= self.gpu_count <= 16:
-            raise ConfigError(f"gpu_count is {self.gpu_count}; give a number from 0 to 16")
+        check_accelerator(self.accelerator, self.accelerator_count)
         if not 1 <= self.machines <= 100:
             raise ConfigError(f"machines is {self.machines}; give a number from 1 to 100")
         if self.max_hours is not None and not 0 < self.max_hours <= 24 * 30:
             raise ConfigError(f"max_hours is {self.max_hours}; give a number above 0, up to 720")
-        if self.machine_type is None and self.gpu_count and (self.gpu_type, self.gpu_count) != (GPU_TYPE, 1):
+        if not self.accelerator_count:
+            return
+        if self.machine_type is None and (self.accelerator, self.accelerator_count) != (ACCELERATOR, 1):
             raise ConfigError(
-                f"machine_type is not given, and {GPU_MACHINE} has one {GPU_TYPE}, not {self.gpu_count} of "
-                f"{self.gpu_type}; name a machine that has them, such as g2-standard-24 for two NVIDIA_L4 or "
+                f"machine_type is not given, and {GPU_MACHINE} has one {ACCELERATOR}, not {self.accelerator_count} of "
+                f"{self.accelerator}; name a machine that has them, such as g2-standard-24 for two NVIDIA_L4 or "
                 "n1-standard-8 for one NVIDIA_TESLA_T4"
+            )
+        family = FAMILIES[self.accelerator]
+        if self.machine_type is not None and self.machine_type.partition("-")[0] != family:
+            raise ConfigError(
+                f"machine_type is {self.machine_type!r}, which cannot have {self.accelerator}; "
+                f"choose one that begins with {family}-"
             )
 
     @property
@@ -83,14 +90,14 @@ class JobSpec:
             options: of python -m train.
             text: gs:// address of the corpus; None if the options name one that the image has or fetches.
         """
-        words = ["--name", self.name, "--processes", str(max(1, self.gpu_count))]
+        words = ["--name", self.name, "--processes", str(max(1, self.accelerator_count))]
         if text:
             words += ["--text", text]
         machine: dict[str, Any] = {
-            "machine_type": self.machine_type or (GPU_MACHINE if self.gpu_count else CPU_MACHINE)
+            "machine_type": self.machine_type or (GPU_MACHINE if self.accelerator_count else CPU_MACHINE)
         }
-        if self.gpu_count:
-            machine |= {"accelerator_type": self.gpu_type, "accelerator_count": self.gpu_count}
+        if self.accelerator_count:
+            machine |= {"accelerator_type": self.accelerator, "accelerator_count": self.accelerator_count}
         pool = {
             "machine_spec": machine,
             "replica_count": 1,
@@ -115,7 +122,15 @@ class JobSpec:
         }
         if self.service_account:
             spec["service_account"] = self.service_account
-        return {"display_name": self.name, "labels": {RUN_LABEL: self.name}, "job_spec": spec}
+        return {"display_name": self.name, "labels": {**LABELS, RUN_LABEL: self.name}, "job_spec": spec}
+
+
+def check_accelerator(accelerator: str, count: int) -> None:
+    """Raise ConfigError unless a machine can have so many of these GPUs; a count of 0 asks for none."""
+    if accelerator not in FAMILIES:
+        raise ConfigError(f"accelerator is {accelerator!r}; choose one of {', '.join(FAMILIES)}")
+    if count not in (0, *COUNTS):
+        raise ConfigError(f"accelerator_count is {count}; choose 0, {', '.join(map(str, COUNTS[:-1]))} or {COUNTS[-1]}")
 
 
 def check_name(name: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gpt.errors import ConfigError, ResourceNotFoundError, VertexError
+from gpt.errors import ResourceNotFoundError, VertexError
 from gpt.vertex.bucket import Storage, join
 from gpt.vertex.faults import translated
 from gpt.vertex.session import Session
@@ -65,18 +65,7 @@ class Jobs:
         self._client.transport.close()
 
     def submit(self, custom_job: dict[str, Any]) -> Job:
-        """Create the job; machines are then looked for, and cost money as soon as it runs.
-
-        Raises:
-            ConfigError: the service knows no such GPU.
-        """
-        from google.cloud.aiplatform_v1.types import AcceleratorType
-
-        kinds = [name for name in AcceleratorType.__members__ if name.startswith("NVIDIA_")]
-        for pool in custom_job["job_spec"]["worker_pool_specs"]:
-            kind = pool["machine_spec"].get("accelerator_type")
-            if kind is not None and kind not in kinds:
-                raise ConfigError(f"gpu_type is {kind!r}; choose one of {', '.join(sorted(kinds))}")
+        """Create the job; machines are then looked for, and cost money as soon as it runs."""
         with translated(f"the job {custom_job['display_name']}"):
             parent = self.session.parent
             return _job(self._client.create_custom_job(parent=parent, custom_job=custom_job, timeout=TIMEOUT_S))

@@ -27,7 +27,7 @@ from train.vertex import job
 from train.vertex.jobs import Jobs
 
 TIMEOUT_S = 240
-CLOUD = ["--bucket", f"gs://{BUCKET}", "--image", "registry/gpt-train:1", "--gpu-count", "0"]
+CLOUD = ["--bucket", f"gs://{BUCKET}", "--image", "registry/gpt-train:1", "--accelerator-count", "0"]
 
 
 @pytest.fixture(autouse=True)
@@ -196,7 +196,7 @@ def test_dry_run_prints_the_job_and_reaches_for_nothing(
         (["--max-steps", "0"], "max_steps is 0; give a number at least 1"),
         (["--out", "folder"], "out is given; the run's folder is in the bucket: name the run with --name"),
         (["--name", "No"], "name is 'No'; give up to 63 lower-case letters"),
-        (["--gpu-count", "2"], "machine_type is not given"),
+        (["--accelerator-count", "2"], "machine_type is not given"),
         (["--resume"], "name is not given; --resume needs the --name"),
         (
             ["--resume", "--name", "a", "--dropout", "0.1", "--preset", "tiny"],
@@ -209,7 +209,8 @@ def test_wrong_argument_is_exit_2_before_anything_is_done(
 ) -> None:
     assert job.main([*CLOUD, *words]) == 2
     assert _refusal(capsys).startswith(message)
-    assert emulator.requests == []
+    assert emulator.custom_jobs.jobs == {}
+    assert emulator.storage.names(BUCKET) == []
 
 
 @pytest.mark.parametrize(
@@ -217,9 +218,9 @@ def test_wrong_argument_is_exit_2_before_anything_is_done(
     [
         (["--data", "no-such-text.txt"], {}, "the corpus no-such-text.txt is not there"),
         (
-            ["--data", "sonnets", "--gpu-count", "1", "--gpu-type", "NVIDIA_T4", "--machine-type", "a"],
+            ["--data", "sonnets", "--accelerator-count", "1", "--accelerator", "NVIDIA_T4", "--machine-type", "a"],
             {},
-            "gpu_type is",
+            "accelerator is",
         ),
         (["--bucket", "gs://no-such-bucket", "--data", "sonnets"], {}, "gs://no-such-bucket/runs/"),
         (["--resume", "--name", "nobody"], {}, f"gs://{BUCKET}/runs/nobody has no run to go on with"),

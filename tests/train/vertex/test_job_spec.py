@@ -16,7 +16,7 @@ def test_one_gpu_is_one_machine_with_the_command_and_its_options() -> None:
     job = JobSpec(**PLACE).custom_job(["--preset", "tiny"], "gs://my-bucket/a/text.txt")
     assert job == {
         "display_name": "tiny-1",
-        "labels": {"gpt-run": "tiny-1"},
+        "labels": {"app": "gpt", "gpt-run": "tiny-1"},
         "job_spec": {
             "worker_pool_specs": [
                 {
@@ -43,7 +43,7 @@ def test_one_gpu_is_one_machine_with_the_command_and_its_options() -> None:
 
 
 def test_several_gpus_are_as_many_processes() -> None:
-    spec = JobSpec(**PLACE, machine_type="n1-standard-32", gpu_type="NVIDIA_TESLA_T4", gpu_count=4)
+    spec = JobSpec(**PLACE, machine_type="n1-standard-32", accelerator="NVIDIA_TESLA_T4", accelerator_count=4)
     (pool,) = spec.custom_job([], None)["job_spec"]["worker_pool_specs"]
     assert pool["machine_spec"]["accelerator_count"] == 4
     assert pool["container_spec"]["args"][2:4] == ["--processes", "4"]
@@ -57,7 +57,7 @@ def test_several_machines_are_a_first_one_and_a_pool_of_others_that_begin_again_
 
 
 def test_machine_without_gpu_has_none_in_its_specification() -> None:
-    (pool,) = JobSpec(**PLACE, gpu_count=0).custom_job([], None)["job_spec"]["worker_pool_specs"]
+    (pool,) = JobSpec(**PLACE, accelerator_count=0).custom_job([], None)["job_spec"]["worker_pool_specs"]
     assert pool["machine_spec"] == {"machine_type": "n1-standard-8"}
     assert pool["container_spec"]["args"] == ["--name", "tiny-1", "--processes", "1", "--"]
 
@@ -93,13 +93,17 @@ def test_specification_is_one_that_the_sdk_reads() -> None:
         ({"bucket": "my-bucket"}, "bucket is 'my-bucket'; give gs://"),
         ({"image": ""}, "image is ''; give the address"),
         ({"image": "a b"}, "image is 'a b'; give the address"),
-        ({"gpu_type": "L4"}, "gpu_type is 'L4'; give one such as NVIDIA_L4"),
-        ({"gpu_count": -1}, "gpu_count is -1; give a number from 0 to 16"),
+        ({"accelerator": "L4"}, "accelerator is 'L4'; choose one of NVIDIA_TESLA_T4"),
+        ({"accelerator_count": -1}, "accelerator_count is -1; choose 0, 1, 2, 4 or 8"),
         ({"machines": 0}, "machines is 0; give a number from 1 to 100"),
         ({"max_hours": 0.0}, "max_hours is 0.0; give a number above 0"),
         ({"max_hours": float("nan")}, "max_hours is nan; give a number above 0"),
-        ({"gpu_count": 2}, "machine_type is not given, and g2-standard-8 has one NVIDIA_L4, not 2 of NVIDIA_L4"),
-        ({"gpu_type": "NVIDIA_TESLA_T4"}, "machine_type is not given, and g2-standard-8 has one NVIDIA_L4"),
+        (
+            {"accelerator_count": 2},
+            "machine_type is not given, and g2-standard-8 has one NVIDIA_L4, not 2 of NVIDIA_L4",
+        ),
+        ({"machine_type": "n1-standard-8"}, "machine_type is 'n1-standard-8', which cannot have NVIDIA_L4"),
+        ({"accelerator": "NVIDIA_TESLA_T4"}, "machine_type is not given, and g2-standard-8 has one NVIDIA_L4"),
     ],
 )
 def test_setting_out_of_range_is_one_sentence(settings: dict[str, Any], message: str) -> None:
