@@ -38,6 +38,7 @@ class Endpoints:
     ) -> None:
         self.endpoints: dict[str, Resource] = {}
         self.containers: dict[str, Container] = {}  # by the deployed model's id
+        self.late_requests = 0  # so many still go where they went before the traffic was moved
         self.dedicated_dns = ""  # set once the server with TLS has its port
         self._models = models
         models.is_deployed = self._is_deployed
@@ -46,6 +47,7 @@ class Endpoints:
         self._health_timeout_s = health_timeout_s
         self._numbers = itertools.count(5001)
         self._reserved: set[str] = set()
+        self._earlier: dict[str, dict[str, Any]] = {}  # the traffic before it was moved last, by the endpoint's name
 
     def routes(self) -> list[Route]:
         return [
@@ -67,6 +69,9 @@ class Endpoints:
     def choose(self, endpoint: Resource) -> Resource:
         """The deployed model that answers the next request, by the traffic split."""
         split = endpoint["trafficSplit"]
+        if self.late_requests and endpoint["name"] in self._earlier:
+            self.late_requests -= 1
+            split = self._earlier[endpoint["name"]]
         if not split:
             raise GoogleError(400, f"No model is deployed to endpoint {endpoint['name']}.", "FAILED_PRECONDITION")
         chosen = random.choices(list(split), [int(share) for share in split.values()])[0]
@@ -86,6 +91,8 @@ class Endpoints:
             container.stop()
         self.containers.clear()
         self.endpoints.clear()
+        self.late_requests = 0
+        self._earlier.clear()
         self._reserved.clear()
 
     def _name(self, call: Call) -> str:
@@ -132,6 +139,7 @@ class Endpoints:
         for field in call.query.get("updateMask", "").split(","):
             camel = re.sub(r"_(\w)", lambda letter: letter[1].upper(), field)
             if camel == "trafficSplit":
+                self._earlier[endpoint["name"]] = endpoint["trafficSplit"]
                 _check_split(call.body.get(camel, {}), {deployed["id"] for deployed in endpoint["deployedModels"]})
             endpoint[camel] = call.body.get(camel, {} if camel in ("labels", "trafficSplit") else "")
         endpoint["updateTime"] = now()

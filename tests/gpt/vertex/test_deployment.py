@@ -172,6 +172,25 @@ def test_what_others_made_is_left_alone(
     assert changes(cloud) == []
 
 
+def test_shared_endpoint_of_that_name_is_refused(
+    cloud: Emulator, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert deploy(checkpoint) == 0
+    endpoint(cloud)["dedicatedEndpointEnabled"] = False
+    capsys.readouterr()
+    assert deploy(checkpoint) == 2
+    assert "is a shared one; choose another name with --name, or delete it" in sentence(capsys)
+
+
+def test_old_version_goes_only_when_the_new_one_answers(cloud: Emulator, checkpoint: Path, tmp_path: Path) -> None:
+    assert deploy(make_checkpoint(tmp_path / "first", seed=1)) == 0
+    cloud.endpoints.late_requests = 1
+    cloud.requests.clear()
+    assert deploy(checkpoint) == 0
+    verbs = [request.rpartition(":")[2] for request in cloud.requests if ":" in request]
+    assert verbs == ["upload", "deployModel", "predict", "predict", "undeployModel"]
+
+
 def test_container_that_does_not_start_fails_the_deployment(
     cloud: Emulator, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -30,6 +30,12 @@ STAGES = {
 DEFAULT = ("deploying",)
 
 
+@pytest.fixture(autouse=True)
+def _sdk() -> None:
+    """Import it now: the second command must come while what the first began is under way."""
+    from google.cloud import aiplatform  # noqa: F401
+
+
 def start(checkpoint: Path, *more: str) -> subprocess.Popen[str]:
     """Start the command as a process of its own."""
     return subprocess.Popen(
@@ -102,7 +108,8 @@ def test_interrupt_says_what_goes_on_and_which_command_completes_it(cloud: Emula
     last = errors.splitlines()[-1]
     assert "what was begun goes on in the cloud, and a machine may cost money" in last
     assert last.endswith(f"{PROGRAM} {' '.join(options(checkpoint))}")
-    # Somebody who does not want it any more need not wait for the machine to start.
+    # Somebody who does not want it any more need not wait for the machine to start; the command does.
     assert main(["undeploy", "--yes"]) == 0
+    assert cloud.operations.under_way() == []
     assert endpoint(cloud)["deployedModels"] == []
     assert cloud.endpoints.containers == {}

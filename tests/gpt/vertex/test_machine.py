@@ -67,6 +67,13 @@ def test_service_gives_back_the_machine_that_it_was_told(machine: Machine) -> No
     assert Machine.from_resources(DedicatedResources(machine.to_resources())) == machine
 
 
+def test_machines_without_a_maximum_are_as_many_as_the_minimum() -> None:
+    from google.cloud.aiplatform_v1.types import DedicatedResources
+
+    resources = DedicatedResources(machine_spec={"machine_type": "e2-standard-2"}, min_replica_count=2)
+    assert Machine.from_resources(resources) == Machine(min_replicas=2, max_replicas=2)
+
+
 @pytest.mark.parametrize(
     ("machine", "words"),
     [
