@@ -49,7 +49,9 @@ class Catalogue:
     def live(self) -> str:
         """The name of the live checkpoint, its folder's where that is gone from the list; or of a backend elsewhere."""
         info = self.info()
-        return self._local() if info.kind == "local" else f"{info.name} ({info.device})"
+        if info.kind == "local":
+            return self._local()
+        return f"{info.name} ({info.device})" if info.device else info.name
 
     def _local(self) -> str:
         for name, info in self.entries().items():
