@@ -56,6 +56,10 @@ class Storage:
 
             self._client: Any = Client(project=project)
 
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._client.close()
+
     def upload(self, path: Path, address: str) -> None:
         """Copy a file to an object."""
         with translated(address):
