@@ -19,6 +19,8 @@ import pytest
 
 import app
 import gpt.generate
+import gpt.vertex.deploy
+import tests.emulator.__main__
 import train.__main__
 import train.evaluate
 from gpt.checkpoint_info import read_info
@@ -94,7 +96,12 @@ def serves(words: list[str], clone: Path) -> None:
 
 def _parser(words: list[str]) -> argparse.ArgumentParser:
     module = "app" if words[1] == "app.py" else words[words.index("-m") + 1]
-    parsers = {"train": train.__main__, "train.evaluate": train.evaluate, "gpt.generate": gpt.generate}
+    parsers = {
+        "train": train.__main__,
+        "train.evaluate": train.evaluate,
+        "gpt.generate": gpt.generate,
+        "tests.emulator": tests.emulator.__main__,
+    }
     return parsers[module].build_parser()
 
 
@@ -104,6 +111,11 @@ def parses(words: list[str], clone: Path) -> None:
         app.parse_options(words[2:])
     else:
         _parser(words).parse_args(words[words.index("-m") + 2 :])
+
+
+def parses_deployment(words: list[str], clone: Path) -> None:
+    """Read the command's arguments, "deploy" perhaps left out; it takes a project of Google Cloud."""
+    gpt.vertex.deploy.parse_options(words[3:])
 
 
 def parses_under_torchrun(words: list[str], clone: Path) -> None:
@@ -153,6 +165,8 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("python app.py --checkpoint checkpoints/laptop", serves),
     ("python app.py *", parses),
     ("python -m gpt.generate *", runs),
+    ("python -m gpt.vertex.deploy *", parses_deployment),
+    ("python -m tests.emulator", parses),
     ("python -m train --help", runs),
     ("python -m train --preset tiny", runs),
     ("python -m train --preset shakespeare --seed *", parses),
