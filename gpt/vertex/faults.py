@@ -106,6 +106,11 @@ def from_status(status: int, words: str, subject: str) -> VertexError:
     if status == 401:
         return CredentialsError(f"the credentials were not accepted for {subject}{said}; {LOG_IN}")
     if status == 403:
+        if subject.startswith("gs://"):
+            return AccessDeniedError(
+                f"the account may not use {subject}{said}; have the role Storage Object User "
+                "(roles/storage.objectUser) granted to it for the bucket, or log in as another account"
+            )
         return AccessDeniedError(
             f"the account may not use {subject}{said}; have the role Vertex AI User (roles/aiplatform.user) granted to "
             "it in this project, see that the Vertex AI API is enabled, or log in as another account"
