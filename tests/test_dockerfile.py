@@ -137,6 +137,27 @@ def test_entry_points_are_modules_of_their_image(tmp_path: Path) -> None:
     assert not (tmp_path / "serve" / "train").exists()
 
 
+def test_train_image_has_the_modules_and_libraries_of_its_steps(tmp_path: Path) -> None:
+    copy_into(STAGES["train"], tmp_path, IGNORED)
+    code = (
+        "import sys, gpt.vertex.deployment, train.run;"
+        "import train.vertex.components, train.vertex.steps, train.vertex.worker;"
+        "print(train.run.__file__); print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    place, modules = result.stdout.splitlines()
+    assert place == str(tmp_path / "train" / "run.py")
+    assert {"kfp", "torch"} <= set(modules.split())
+    assert not {"fastapi", "gradio", "transformers", "uvicorn"} & set(modules.split())
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_serve_image_keeps_the_contract_in_an_environment_of_its_own(tmp_path: Path) -> None:

@@ -45,6 +45,8 @@ class TrainOptions:
         given = build_parser().parse_args(words)
         if given.out is not None:
             raise ConfigError("out is given; the run's folder is in the bucket: name the run with --name")
+        if given.resume:
+            raise ConfigError("resume is given; a pipeline's training always begins anew, and a job's goes on by name")
         changed = overrides(given)
         preset = given.preset or DEFAULT_PRESET
         config = dataclasses.replace(PRESETS[preset].config, **changed)

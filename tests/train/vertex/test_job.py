@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.cloud.aiplatform_v1.types import CustomJob
 
 from gpt.errors import ServiceUnavailableError
 from gpt.vertex.bucket import Storage
@@ -172,6 +173,18 @@ def test_several_machines_with_several_processes_train_together(
         "workerpool0",
         "workerpool1",
     ]
+
+
+@pytest.mark.timeout(TIMEOUT_S)
+def test_gpu_is_asked_for_by_its_name(emulator: Emulator, capsys: pytest.CaptureFixture[str]) -> None:
+    place = ["--bucket", f"gs://{BUCKET}", "--image", "registry/gpt-train:1", "--spot", "--no-wait"]
+    assert job.main([*place, "--data", "sonnets", "--preset", "tiny", "--max-steps", "1", "--device", "cpu"]) == 0
+    spec = emulator.custom_jobs.jobs[capsys.readouterr().out.strip()]["jobSpec"]
+    machine = spec["workerPoolSpecs"][0]["machineSpec"]
+    assert (machine["machineType"], machine["acceleratorCount"]) == ("g2-standard-8", 1)
+    sent = CustomJob.from_json(json.dumps({"jobSpec": spec}))
+    assert sent.job_spec.worker_pool_specs[0].machine_spec.accelerator_type.name == "NVIDIA_L4"
+    assert sent.job_spec.scheduling.strategy.name == "SPOT"
 
 
 def test_dry_run_prints_the_job_and_reaches_for_nothing(
