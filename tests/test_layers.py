@@ -54,7 +54,11 @@ ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "putenv"}
 UNPICKLERS = {"pickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 LONGEST_FILE = 350
 # Modules of packages that are not called after them.
-PROVIDES = {"google-cloud-aiplatform": ("google", "requests"), "google-cloud-storage": ("google", "requests")}
+PROVIDES = {
+    "fastapi": ("fastapi", "starlette"),
+    "google-cloud-aiplatform": ("google", "requests"),
+    "google-cloud-storage": ("google", "requests"),
+}
 
 
 def _name(path: Path) -> str:
