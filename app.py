@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import errno
-import importlib.machinery
 import logging
 import os
 import signal
@@ -18,7 +17,6 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
 
     from gpt.completion import CompletionBackend
     from gpt.ui.catalogue import Catalogue
+    from gpt.vertex.connection import Connection
     from train.job import Jobs
 
 ROOT = Path(__file__).resolve().parent
@@ -38,6 +37,14 @@ GRADIO_ENVIRONMENT = {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_ANALYTICS_CAC
 # Browsers keep a connection open for the page's events; it is cut this long after the request to stop.
 SHUTDOWN_S = 1
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+VERTEX_OPTIONS = (
+    ("--vertex-project", "GOOGLE_CLOUD_PROJECT", "the project of Vertex AI"),
+    ("--vertex-location", "GOOGLE_CLOUD_LOCATION", "its location, such as us-central1"),
+    ("--vertex-endpoint", "GPT_VERTEX_ENDPOINT", "the endpoint's id or full name"),
+    ("--vertex-url", "GPT_VERTEX_URL", "in place of these, a predictor's address, such as http://127.0.0.1:8080"),
+)
 
 
 class StartError(Exception):
@@ -80,11 +87,39 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--device", type=_device, default="auto", help="what computes: auto (a GPU where there is one), cpu or cuda"
     )
-    return parser.parse_args(arguments)
+    elsewhere = parser.add_argument_group(
+        "a model elsewhere", "The page can also be told in its Models tab; what is left out here is empty there."
+    )
+    elsewhere.add_argument(
+        "--backend",
+        type=_backend,
+        default=os.environ.get("GPT_BACKEND") or "local",
+        metavar="local|vertex",
+        help="what serves at first: a checkpoint of this machine, or what the next options name (GPT_BACKEND)",
+    )
+    for option, variable, text in VERTEX_OPTIONS:
+        elsewhere.add_argument(option, default=os.environ.get(variable) or "", metavar="X", help=f"{text} ({variable})")
+    options = parser.parse_args(arguments)
+    named = options.vertex_project and options.vertex_location and options.vertex_endpoint
+    if options.backend == "vertex" and not (named or options.vertex_url):
+        parser.error(
+            "--backend vertex needs --vertex-project, --vertex-location and --vertex-endpoint, "
+            "or a predictor's address in --vertex-url"
+        )
+    return options
 
 
-def create_app(catalogue: Catalogue, jobs: Jobs | None = None, texts: Path = TEXTS) -> FastAPI:
-    """The web application: /health, checkpoints as zips, and the page; with the Train tab where there are jobs."""
+def create_app(
+    catalogue: Catalogue, connection: Connection | None = None, jobs: Jobs | None = None, texts: Path = TEXTS
+) -> FastAPI:
+    """The web application: /health, checkpoints as zips, and the page.
+
+    Args:
+        catalogue: the checkpoints.
+        connection: what the page knows of a model elsewhere.
+        jobs: the runs; without them there is no Train tab.
+        texts: where the texts that visitors bring are kept.
+    """
     from fastapi import FastAPI
 
     from gpt.ui.archives import add_archives
@@ -100,7 +135,7 @@ def create_app(catalogue: Catalogue, jobs: Jobs | None = None, texts: Path = TEX
 
     add_archives(app, catalogue)
     training = None if jobs is None else lambda: TrainTab(ROOT, jobs, texts, os.environ)
-    return mount_page(app, build_page(catalogue, training), [CSS])
+    return mount_page(app, build_page(catalogue, connection, training), [CSS])
 
 
 def load_backend(folder: Path, device: str) -> CompletionBackend:
@@ -115,20 +150,46 @@ def load_backend(folder: Path, device: str) -> CompletionBackend:
     return LocalBackend.from_checkpoint(folder, device=device)
 
 
+def connection(options: argparse.Namespace) -> Connection:
+    """What the options say about a model elsewhere."""
+    from gpt.vertex.connection import Connection
+
+    return Connection(
+        options.vertex_project,
+        options.vertex_location,
+        options.vertex_endpoint,
+        options.vertex_url,
+        os.environ.get("VERTEX_API_ENDPOINT") or None,
+    )
+
+
+def first_backend(options: argparse.Namespace) -> CompletionBackend:
+    """What serves at first.
+
+    Raises:
+        CheckpointError, ConfigError: as `load_backend`; or what the options name elsewhere cannot be that.
+    """
+    return (
+        connection(options).backend()
+        if options.backend == "vertex"
+        else load_backend(options.checkpoint, options.device)
+    )
+
+
 def serve(options: argparse.Namespace) -> None:
     """Serve the page until a signal ends it.
 
     Raises:
         StartError: the address, the checkpoint or the device cannot be used.
     """
-    if not options.checkpoint.is_dir():
+    if options.backend == "local" and not options.checkpoint.is_dir():
         raise StartError(
             f"there is no checkpoint {options.checkpoint}; train one with python -m train, "
             "or give another with --checkpoint"
         )
     with _bound(options.host, options.port) as listener:
         with ThreadPoolExecutor(max_workers=1) as pool:
-            loading = pool.submit(load_backend, options.checkpoint, options.device)
+            loading = pool.submit(first_backend, options)
             import gradio  # noqa: F401  (before anything of gpt, which would wait for the other thread's torch)
             import uvicorn
 
@@ -169,8 +230,10 @@ def serve(options: argparse.Namespace) -> None:
 
         closing = threading.Event()
         threading.Thread(target=yield_while, args=(catalogue.is_busy, jobs, closing), daemon=True).start()
+        if options.backend == "vertex":
+            threading.Thread(target=_say_if_silent, args=(backend,), name="check", daemon=True).start()
         config = uvicorn.Config(
-            create_app(catalogue, jobs, options.texts.resolve()),
+            create_app(catalogue, connection(options), jobs, options.texts.resolve()),
             log_level="warning",
             timeout_graceful_shutdown=SHUTDOWN_S,
         )
@@ -188,8 +251,10 @@ def serve(options: argparse.Namespace) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status."""
     options = parse_options(arguments)
+    from gpt.ui.stub_files import WithoutStubFiles
+
     os.environ.update(GRADIO_ENVIRONMENT)
-    sys.meta_path.insert(0, _WithoutStubFiles)
+    sys.meta_path.insert(0, WithoutStubFiles)
     for stop in STOP_SIGNALS:
         signal.signal(stop, _quit)
     try:
@@ -200,34 +265,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-class _WithoutStubFiles:
-    """Spares Gradio, while it is imported, a comparison of its 81 components with their .pyi files: half of the time.
-
-    The comparison serves those who write components; without it, all else is the same.
-    """
-
-    @staticmethod
-    def find_spec(
-        name: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        """Find the one module that does it, and take its work away once it is loaded."""
-        if name != "gradio.component_meta":
-            return None
-        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
-        if spec is not None and spec.loader is not None:
-            load = spec.loader.exec_module
-
-            def load_without(module: ModuleType) -> None:
-                load(module)
-                vars(module)["create_or_modify_pyi"] = lambda *_: None
-
-            spec.loader.exec_module = load_without  # type: ignore[method-assign]
-        return spec
-
-
 def _quit(_signal: int, _frame: Any) -> NoReturn:
     """Leave at once: while the program loads there is nothing to save, and an import may swallow an exception."""
     os._exit(0)
+
+
+def _say_if_silent(backend: CompletionBackend) -> None:
+    """Say so when what serves at first does not answer; the page is there all the same."""
+    from gpt.errors import GPTError
+    from gpt.vertex.connection import latency_s
+
+    try:
+        latency_s(backend)
+    except GPTError as error:
+        print(f"app.py: {error}. The page's Models tab offers the checkpoints of this machine.", file=sys.stderr)
+
+
+def _backend(text: str) -> str:
+    if text not in ("local", "vertex"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no backend; choose local or vertex")
+    return text
 
 
 def _device(text: str) -> str:

@@ -150,9 +150,9 @@ class BackendInfo:
     """What a page shows of the live backend.
 
     Attributes:
-        kind: "local" or "vertex".
+        kind: "local", "vertex" or "predictor".
         name: the checkpoint's folder name, or the endpoint's.
-        device: for example "cpu" or "cuda".
+        device: for example "cpu" or "cuda"; of a backend elsewhere, where that is.
         parameters: number of the model's parameters, 0 where unknown.
         sequence_dim: tokens of context, 0 where unknown.
         nats_per_character: the checkpoint's validation figures by protocol ("block", "sliding"); may be empty.

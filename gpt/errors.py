@@ -11,7 +11,19 @@
     ├── RequestError            a completion request's parameter is out of range (also a ValueError)
     └── BackendError            a backend cannot serve a request now
         ├── QueueFullError      too many requests wait already
-        └── BackendClosedError  the backend was closed
+        ├── BackendClosedError  the backend was closed
+        └── VertexError         Vertex AI, or a predictor, did not do what was asked
+            ├── CredentialsError         there are no credentials, or they are not accepted
+            ├── AccessDeniedError        the account may not do this
+            ├── RejectedError            the request itself is refused
+            ├── RegionError              the location is none of Vertex AI's
+            ├── ResourceNotFoundError    the endpoint, model, job or bucket is not there
+            ├── NothingDeployedError     the endpoint has no model
+            ├── QuotaError               too much was asked at once (also a QueueFullError)
+            ├── VertexTimeoutError       no answer came in time
+            ├── ServiceUnavailableError  nothing answers there now
+            └── ModelError               the model's server failed, or its answer makes no sense
+                └── BrokenStreamError    the text broke off before its end
 
 Each message names the parameter, what was given, what is allowed and what to do,
 so that a command or a page can show it as it stands.
@@ -66,3 +78,51 @@ class QueueFullError(BackendError):
 
 class BackendClosedError(BackendError):
     """The backend was closed."""
+
+
+class VertexError(BackendError):
+    """Vertex AI, or a predictor anywhere, did not do what was asked."""
+
+
+class CredentialsError(VertexError):
+    """There are no credentials for Google Cloud, or they are not accepted."""
+
+
+class AccessDeniedError(VertexError):
+    """The credentials are known, but may not do this."""
+
+
+class RejectedError(VertexError):
+    """The request itself is refused: a value in it, its size, or the state of what it is about."""
+
+
+class RegionError(VertexError):
+    """The location is none of Vertex AI's."""
+
+
+class ResourceNotFoundError(VertexError):
+    """The endpoint, model, job or bucket is not there, or not in this project and location."""
+
+
+class NothingDeployedError(VertexError):
+    """The endpoint is there, and no model is deployed to it."""
+
+
+class QuotaError(VertexError, QueueFullError):
+    """A quota is used up, or the predictor's queue is full."""
+
+
+class VertexTimeoutError(VertexError):
+    """No answer, or no further piece of one, came in time."""
+
+
+class ServiceUnavailableError(VertexError):
+    """Nothing answers there now; later it may."""
+
+
+class ModelError(VertexError):
+    """The model's server failed, or its answer makes no sense."""
+
+
+class BrokenStreamError(ModelError):
+    """The text broke off before its end."""

@@ -25,6 +25,7 @@ from gpt.completion import CompletionBackend
 from gpt.errors import CheckpointError
 from gpt.record import TrainingRecord
 from gpt.ui.catalogue import Catalogue
+from gpt.vertex.connection import Connection
 from tests.fake_backend import FakeBackend
 
 CHARACTERS = "".join(chr(code) for code in range(32, 127)) + "\n"
@@ -79,9 +80,9 @@ def in_event_loop(make: Callable[[], Made]) -> Made:
 
 
 @contextlib.contextmanager
-def served(catalogue: Catalogue) -> Iterator[str]:
+def served(catalogue: Catalogue, connection: Connection | None = None) -> Iterator[str]:
     """Serve the catalogue's page in a thread; its address."""
-    application = in_event_loop(lambda: create_app(catalogue))
+    application = in_event_loop(lambda: create_app(catalogue, connection))
     server = uvicorn.Server(uvicorn.Config(application, port=0, log_level="critical", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, name="server", daemon=True)
     thread.start()

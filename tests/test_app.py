@@ -16,9 +16,13 @@ from pathlib import Path
 import pytest
 
 import app
+from tests.fake_backend import FakeBackend
 from tests.fake_page import save_random_checkpoint
+from tests.gpt.vertex.serving import serving
 
 ROOT = Path(app.__file__).parent
+VERTEX = [option for option, _, _ in app.VERTEX_OPTIONS]
+ENDPOINT = {"GOOGLE_CLOUD_PROJECT": "p", "GOOGLE_CLOUD_LOCATION": "us-central1", "GPT_VERTEX_ENDPOINT": "7"}
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +32,12 @@ def own_signals() -> Iterator[None]:
     yield
     for stop, handler in handlers.items():
         signal.signal(stop, handler)
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GPT_BACKEND", "VERTEX_API_ENDPOINT", *(variable for _, variable, _ in app.VERTEX_OPTIONS)):
+        monkeypatch.delenv(name, raising=False)
 
 
 @contextlib.contextmanager
@@ -55,11 +65,13 @@ def test_help_names_every_option_and_loads_nothing_heavy() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )
     assert result.returncode == 0, result.stderr
-    for option in ("--host", "--port", "--checkpoint", "--device"):
+    for option in ("--host", "--port", "--checkpoint", "--device", "--backend", *VERTEX):
         assert option in result.stdout
 
 
-@pytest.mark.parametrize("arguments", [["--port", "70000"], ["--port", "no"], ["--unknown"], ["--port", "-1"]])
+@pytest.mark.parametrize(
+    "arguments", [["--port", "70000"], ["--port", "no"], ["--unknown"], ["--port", "-1"], ["--backend", "cloud"]]
+)
 def test_wrong_options_end_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         app.main(arguments)
@@ -143,3 +155,60 @@ def test_the_page_is_served_until_a_signal_ends_it(tmp_path: Path, stop: signal.
     assert process.returncode == 0
     assert output == ""
     assert error == ""
+
+
+def test_backend_elsewhere_is_named_by_options_or_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = app.parse_options(["--vertex-url", "http://127.0.0.1:8080", "--backend", "vertex"])
+    assert app.connection(options).url == "http://127.0.0.1:8080"
+    for name, value in {**ENDPOINT, "GPT_BACKEND": "vertex", "VERTEX_API_ENDPOINT": "http://127.0.0.1:1"}.items():
+        monkeypatch.setenv(name, value)
+    options = app.parse_options(["--vertex-location", "europe-west4"])
+    found = app.connection(options)
+    assert (options.backend, found.project, found.location, found.endpoint) == ("vertex", "p", "europe-west4", "7")
+    assert (found.url, found.api_endpoint) == ("", "http://127.0.0.1:1")
+    assert app.parse_options(["--backend", "local"]).backend == "local"
+
+
+@pytest.mark.parametrize("missing", list(ENDPOINT))
+def test_backend_elsewhere_that_is_not_named_is_a_wrong_argument(
+    missing: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in set(ENDPOINT) - {missing}:
+        monkeypatch.setenv(name, ENDPOINT[name])
+    with pytest.raises(SystemExit) as end:
+        app.parse_options(["--backend", "vertex"])
+    assert end.value.code == 2
+    assert "or a predictor's address in --vertex-url" in capsys.readouterr().err
+    monkeypatch.setenv("GPT_BACKEND", "cloud")
+    with pytest.raises(SystemExit):
+        app.parse_options([])
+    assert "'cloud' is no backend; choose local or vertex" in capsys.readouterr().err
+
+
+def test_address_that_is_none_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main(["--port", "0", "--backend", "vertex", "--vertex-url", "here"]) == 1
+    error = capsys.readouterr().err
+    assert error == "app.py: the predictor's address is 'here'; give one such as http://127.0.0.1:8080\n"
+
+
+def test_page_is_served_over_a_predictor(tmp_path: Path) -> None:
+    with serving(FakeBackend("far")) as (_, place):
+        options = ("--backend", "vertex", "--vertex-url", f"http://{place}", "--checkpoint", str(tmp_path / "none"))
+        with started(*options) as (process, address):
+            with urllib.request.urlopen(f"{address}health", timeout=10) as answer:
+                assert json.load(answer)["status"] == "ok"
+            process.send_signal(signal.SIGTERM)
+            _, error = process.communicate(timeout=20)
+    assert (process.returncode, error) == (0, "")
+
+
+def test_page_is_served_although_the_backend_elsewhere_does_not_answer(tmp_path: Path) -> None:
+    folder = save_random_checkpoint(tmp_path / "tiny")
+    options = ("--backend", "vertex", "--vertex-url", "http://127.0.0.1:1", "--checkpoint", str(folder))
+    with started(*options) as (process, address):
+        with urllib.request.urlopen(f"{address}health", timeout=10) as answer:
+            assert json.load(answer)["checkpoint"] == "127.0.0.1:1"
+        assert process.stderr is not None
+        words = process.stderr.readline()
+        assert words.startswith("app.py: the predictor at http://127.0.0.1:1 cannot be reached now")
+        assert "Models tab offers the checkpoints of this machine" in words

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -20,51 +19,23 @@ import pytest
 
 import app
 import gpt.generate
+import gpt.vertex.deploy
+import tests.emulator.__main__
 import train.__main__
 import train.evaluate
 import train.job
 from gpt.checkpoint_info import read_info
+from tests import cloud_commands
+from tests.readme import READMES, ROOT, TIMEOUT_S, Check, commands, execute, fenced, python, text
 from train.presets import PRESETS
 
-ROOT = Path(__file__).resolve().parent.parent
-READMES = ("README.md", "train/README.md", "checkpoints/README.md", "data/README.md")
 SHIPPED = ("laptop", "shakespeare")
 NOT_RUN = "not run"
-TIMEOUT_S = 300  # each takes seconds, unless the machine has much else to do
-
-Check = Callable[[list[str], Path], None]
-
-
-def _text(readme: str) -> str:
-    return (ROOT / readme).read_text(encoding="utf-8")
-
-
-def _fenced(readme: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", _text(readme), re.MULTILINE | re.DOTALL)
-
-
-def _commands() -> list[str]:
-    """Every shell command of every README, once, in their order."""
-    lines = [line for readme in READMES for block in _fenced(readme, "bash") for line in block.splitlines()]
-    return list(dict.fromkeys(lines))
-
-
-def _execute(arguments: Sequence[str], clone: Path) -> str:
-    """Run a command in the clone; its standard output."""
-    # One thread, asleep while it waits: several of these may run at once beside other work.
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    result = subprocess.run(arguments, cwd=clone, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S)
-    assert result.returncode == 0, result.stderr
-    return result.stdout
-
-
-def _python(words: list[str]) -> list[str]:
-    return [sys.executable, *words[1:]]
 
 
 def runs(words: list[str], clone: Path) -> None:
     """Run the command as it stands."""
-    _execute(_python(words), clone)
+    execute(python(words), clone)
 
 
 def trains_two_steps(words: list[str], clone: Path) -> None:
@@ -74,14 +45,14 @@ def trains_two_steps(words: list[str], clone: Path) -> None:
         short += ["--data", "sonnets"]
     if "--resume" in words:
         short = ["--max-steps", "3", "--device", "cpu"]
-    _execute([*_python(words), *short], clone)
+    execute([*python(words), *short], clone)
     if "--out" in words:
         assert (clone / words[words.index("--out") + 1] / "best" / "model.safetensors").is_file()
 
 
 def serves(words: list[str], clone: Path) -> None:
     """Serve the page on a free port until it answers, then interrupt it."""
-    command = [*_python(words), "--port", "0"]
+    command = [*python(words), "--port", "0"]
     with subprocess.Popen(command, cwd=clone, text=True, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
@@ -101,6 +72,7 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
         "train.evaluate": train.evaluate,
         "train.job": train.job,
         "gpt.generate": gpt.generate,
+        "tests.emulator": tests.emulator.__main__,
     }
     return parsers[module].build_parser()
 
@@ -121,6 +93,11 @@ def starts_a_job(words: list[str], clone: Path) -> None:
     while not (status.exists() and '"finished"' in status.read_text(encoding="utf-8")):
         assert time.monotonic() < ends_at
         time.sleep(0.2)
+
+
+def parses_deployment(words: list[str], clone: Path) -> None:
+    """Read the command's arguments, "deploy" perhaps left out; it takes a project of Google Cloud."""
+    gpt.vertex.deploy.parse_options(words[3:])
 
 
 def parses_under_torchrun(words: list[str], clone: Path) -> None:
@@ -155,12 +132,12 @@ def installs(words: list[str], clone: Path) -> None:
 
 def is_a_check(words: list[str], clone: Path) -> None:
     """Nothing to run here: this is a check that .ci/run makes, or one that makes this test."""
-    assert " ".join(words) in _text(".ci/run")
+    assert " ".join(words) in text(".ci/run")
 
 
 def is_the_ci_script(words: list[str], clone: Path) -> None:
     """Have the shell read the script without running it."""
-    _execute(["bash", "-n", words[1]], ROOT)
+    execute(["bash", "-n", words[1]], ROOT)
 
 
 # The first pattern that a command matches says how it is checked.
@@ -171,6 +148,11 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("python app.py *", parses),
     ("python -m gpt.generate *", runs),
     ("python -m gpt.checkpoints *", runs),
+    ("python -m gpt.vertex.deploy *", parses_deployment),
+    ("python -m tests.emulator", parses),
+    ("python -m train.vertex.worker --help", runs),
+    ("python -m train.vertex.pipeline compile *", runs),
+    *cloud_commands.CHECKS,
     ("python -m train --help", runs),
     ("python -m train --estimate *", runs),
     ("python -m train.corpus_report *", runs),
@@ -219,7 +201,7 @@ def _check(command: str) -> Check | None:
     "command",
     [
         pytest.param(command, id=command, marks=[pytest.mark.slow] if _check(command) is runs_under_torchrun else [])
-        for command in _commands()
+        for command in commands()
     ],
 )
 def test_command_of_a_readme_works(command: str, clone: Path) -> None:
@@ -230,13 +212,13 @@ def test_command_of_a_readme_works(command: str, clone: Path) -> None:
 
 @pytest.mark.parametrize("readme", READMES)
 def test_python_of_a_readme_runs(readme: str, clone: Path) -> None:
-    for code in _fenced(readme, "python"):
-        _execute([sys.executable, "-c", code], clone)
+    for code in fenced(readme, "python"):
+        execute([sys.executable, "-c", code], clone)
 
 
 @pytest.mark.parametrize("readme", READMES)
 def test_link_of_a_readme_leads_somewhere(readme: str) -> None:
-    links = re.findall(r"\]\(([^)\s]+)\)", _text(readme))
+    links = re.findall(r"\]\(([^)\s]+)\)", text(readme))
     files = [link for link in links if not link.startswith(("https://", "#"))]
     assert [link for link in files if not (ROOT / readme).parent.joinpath(link).exists()] == []
 
@@ -244,7 +226,7 @@ def test_link_of_a_readme_leads_somewhere(readme: str) -> None:
 def _tree() -> list[str]:
     """The paths of README.md's file tree."""
     paths, folder = [], ""
-    for line in _fenced("README.md", "text")[0].splitlines():
+    for line in fenced("README.md", "text")[0].splitlines():
         name, purpose = line.split(maxsplit=1)
         assert purpose
         if line.startswith("  "):
@@ -258,7 +240,7 @@ def _tree() -> list[str]:
 def _tracked() -> list[str]:
     if not (ROOT / ".git").exists() or shutil.which("git") is None:
         pytest.skip("this is no git checkout, so what belongs to the tree cannot be told from what was left in it")
-    return _execute(["git", "ls-files"], ROOT).splitlines()
+    return execute(["git", "ls-files"], ROOT).splitlines()
 
 
 def test_tree_lists_what_exists() -> None:
@@ -284,7 +266,7 @@ def test_presets_are_the_trainers(readme: str) -> None:
     table = "\n".join(
         f"| {name} | {preset.summary} | {preset.minutes} | {preset.result} |" for name, preset in PRESETS.items()
     )
-    assert table in _text(readme), f"write into {readme}:\n{table}"
+    assert table in text(readme), f"write into {readme}:\n{table}"
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -297,4 +279,4 @@ def test_figures_are_the_records(name: str) -> None:
             f"| [{name}](checkpoints/{name}/README.md) | {info.parameters:,} | {info.tokenizer_kind} "
             f"| {figures['block']:.3f} | {figures['sliding']:.3f} | {info.size_bytes / 1e6:.1f} |"
         )
-    assert row in _text("README.md"), f"write into README.md:\n{row}"
+    assert row in text("README.md"), f"write into README.md:\n{row}"

@@ -111,22 +111,18 @@ def main(argv: list[str] | None = None) -> int:
 
 def _settings(arguments: argparse.Namespace, out: Path) -> TrainConfig:
     """A preset's settings with the overrides, or a resumed run's own."""
-    overrides = {
-        item.name: value
-        for item in dataclasses.fields(TrainConfig)
-        if item.name != "preset" and (value := getattr(arguments, item.name)) is not None
-    }
+    changed = overrides(arguments)
     if arguments.threads is not None and arguments.threads < 1:
         raise ConfigError(f"threads is {arguments.threads}; give a number at least 1")
     if not arguments.resume:
         preset = PRESETS[arguments.preset or DEFAULT_PRESET].config
-        if init := overrides.get("init"):
+        if init := changed.get("init"):
             from train.base import base_settings
 
-            return base_settings(Path(init), preset, overrides)
-        return dataclasses.replace(preset, **overrides)
+            return base_settings(Path(init), preset, changed)
+        return dataclasses.replace(preset, **changed)
     config = read_run_config(out)
-    refused = sorted(set(overrides) - {"max_steps", "patience"})
+    refused = sorted(set(changed) - {"max_steps", "patience"})
     if arguments.preset not in (None, config.preset):
         refused.insert(0, "preset")
     if refused:
@@ -134,7 +130,16 @@ def _settings(arguments: argparse.Namespace, out: Path) -> TrainConfig:
             f"{', '.join('--' + name.replace('_', '-') for name in refused)} cannot change in a resumed run; "
             "only --max-steps and --patience can: leave the others out, or begin anew in another folder"
         )
-    return dataclasses.replace(config, **overrides)
+    return dataclasses.replace(config, **changed)
+
+
+def overrides(arguments: argparse.Namespace) -> dict[str, typing.Any]:
+    """The settings that the arguments give in place of the preset's."""
+    return {
+        item.name: value
+        for item in dataclasses.fields(TrainConfig)
+        if item.name != "preset" and (value := getattr(arguments, item.name)) is not None
+    }
 
 
 def _estimate(arguments: argparse.Namespace, config: TrainConfig) -> int:

@@ -64,7 +64,13 @@ class Catalogue:
         return damaged_checkpoints(self._root)
 
     def live(self) -> str:
-        """The name of the live checkpoint; its folder's where the folder is gone from the list."""
+        """The name of the live checkpoint, its folder's where that is gone from the list; or of a backend elsewhere."""
+        info = self.info()
+        if info.kind == "local":
+            return self._local()
+        return f"{info.name} ({info.device})" if info.device else info.name
+
+    def _local(self) -> str:
         for name, info in self.entries().items():
             if info.folder.resolve() == self._live:
                 return name
@@ -91,6 +97,24 @@ class Catalogue:
                 raise
             self._live = entry.folder.resolve()
 
+    def use_elsewhere(self, backend: CompletionBackend) -> None:
+        """Serve with a backend that is no checkpoint of this machine.
+
+        Raises:
+            BackendClosedError: the application ends; `backend` is left open.
+        """
+        with self._swapping:
+            self.backend.swap(backend)
+
+    def use_here(self) -> None:
+        """Serve with the checkpoint of this machine that was live last; nothing changes where one is.
+
+        Raises:
+            CheckpointError, BackendClosedError: as `use`.
+        """
+        if self.info().kind != "local":
+            self.use(self._local())
+
     def compared(self, name: str) -> CompletionBackend:
         """A checkpoint of the list, to write with beside the live one.
 
@@ -99,7 +123,7 @@ class Catalogue:
 
         def stream(request: CompletionRequest) -> Generator[CompletionChunk, None, None]:
             folder = self._entry(name).folder
-            if folder.resolve() == self._live:
+            if folder.resolve() == self._live and self.info().kind == "local":
                 yield from self.backend.stream(request)
             else:
                 yield from self.second.stream(folder, request)

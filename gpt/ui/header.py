@@ -13,7 +13,7 @@ from gpt.ui.figures import count, nats
 
 TITLE = "GPT by hand"
 TAGLINE = "A small language model to read, train and talk to"
-KINDS = {"local": "This machine", "vertex": "Vertex AI"}
+KINDS = {"local": "This machine", "vertex": "Vertex AI", "predictor": "Predictor"}
 
 
 class Header:

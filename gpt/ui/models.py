@@ -77,7 +77,7 @@ class Models:
             max_bytes=MAX_ARCHIVE_BYTES,
         )
         self._options: dict[str, Any] = {
-            "outputs": [self.cards, *header.outputs],
+            "outputs": self.outputs,
             "concurrency_id": "checkpoints",
             "concurrency_limit": 1,
             "show_progress": "hidden",
@@ -96,6 +96,11 @@ class Models:
     def use_from(self, trigger: Callable[..., Any], name: gr.components.Component) -> Any:
         """Let `trigger` put the checkpoint to use whose name is the value of a component; gives the event."""
         return trigger(self._use, name, **self._options)
+
+    @property
+    def outputs(self) -> list[gr.components.Component]:
+        """The components that `updates` is for."""
+        return [self.cards, *self._header.outputs]
 
     def updates(self) -> list[Any]:
         """What the cards and the header show now."""

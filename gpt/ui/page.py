@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import gradio as gr
 from fastapi import FastAPI
 
+from gpt.ui.backend_panel import BackendPanel
 from gpt.ui.catalogue import Catalogue
 from gpt.ui.dialogue import Dialogue
 from gpt.ui.endpoint import add_endpoint
@@ -17,6 +18,7 @@ from gpt.ui.models import Models
 from gpt.ui.playground import Playground
 from gpt.ui.settings import SettingsPanel
 from gpt.ui.theme import theme
+from gpt.vertex.connection import Connection
 
 FOLDER = Path(__file__).parent
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -38,11 +40,14 @@ class Training(Protocol):
         ...
 
 
-def build_page(catalogue: Catalogue, training: Callable[[], Training] | None = None) -> gr.Blocks:
+def build_page(
+    catalogue: Catalogue, connection: Connection | None = None, training: Callable[[], Training] | None = None
+) -> gr.Blocks:
     """The page over the catalogue's backend.
 
     Args:
         catalogue: the checkpoints.
+        connection: what the fields of a model elsewhere begin with.
         training: makes the content of the Train tab, where there is to be one.
     """
     demo: gr.Blocks
@@ -62,9 +67,11 @@ def build_page(catalogue: Catalogue, training: Callable[[], Training] | None = N
                     trained = training()
             with gr.Tab("Models", id="models-tab") as models_tab:
                 models = Models(catalogue, header)
+                panel = BackendPanel(catalogue, models, connection or Connection())
         playground.wire(settings, demo)
         dialogue.wire(settings)
         settings.wire(demo)
+        panel.wire(demo)
         if training is not None:
             trained.wire(demo, train_tab)
             models.use_from(trained.use.click, trained.run).success(
@@ -73,7 +80,7 @@ def build_page(catalogue: Catalogue, training: Callable[[], Training] | None = N
         gr.on(
             [demo.load, models_tab.select],
             models.updates,
-            outputs=[models.cards, *header.outputs],
+            outputs=models.outputs,
             queue=False,
             **QUIET,
         )

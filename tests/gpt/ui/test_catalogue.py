@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gpt.backends.swappable import SwappableBackend
-from gpt.completion import CompletionRequest
+from gpt.completion import BackendInfo, CompletionRequest
 from gpt.errors import BackendClosedError, CheckpointError
 from gpt.ui.catalogue import Catalogue
 from tests.fake_backend import FakeBackend
@@ -154,3 +154,39 @@ def test_a_text_is_compared_with_one_that_is_loaded_when_asked(
     assert len(fakes["laptop"].requests) == 1, "the live one was loaded a second time"
     catalogue.close()
     assert fakes["laptop"].closed and fakes["shakespeare"].closed
+
+
+class Elsewhere(FakeBackend):
+    """A backend that is no checkpoint of this machine."""
+
+    def info(self) -> BackendInfo:
+        return BackendInfo("vertex", "laptop", "us-central1")
+
+
+def test_backend_elsewhere_is_live_under_its_own_name(catalogue: Catalogue, fakes: dict[str, FakeBackend]) -> None:
+    far = Elsewhere()
+    catalogue.use_elsewhere(far)
+    assert catalogue.live() == "laptop (us-central1)" and catalogue.info().kind == "vertex"
+    assert "laptop (us-central1)" not in catalogue.entries()
+    assert fakes["laptop"].closed
+    fakes["laptop"] = FakeBackend("laptop")
+    catalogue.use_here()
+    assert catalogue.live() == "laptop" and catalogue.info().kind == "local" and far.closed
+    catalogue.use_here()
+    assert not fakes["laptop"].closed, "what serves already was loaded again"
+
+
+def test_way_back_leads_to_the_checkpoint_that_was_live_last(
+    catalogue: Catalogue, fakes: dict[str, FakeBackend]
+) -> None:
+    catalogue.use("shakespeare")
+    catalogue.use_elsewhere(Elsewhere())
+    fakes["shakespeare"] = FakeBackend("shakespeare")
+    catalogue.use_here()
+    assert catalogue.live() == "shakespeare"
+
+
+def test_checkpoint_of_the_list_replaces_a_backend_elsewhere(catalogue: Catalogue) -> None:
+    catalogue.use_elsewhere(Elsewhere())
+    catalogue.use("shakespeare")
+    assert catalogue.live() == catalogue.info().name == "shakespeare"

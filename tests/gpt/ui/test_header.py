@@ -18,5 +18,10 @@ def test_pills_leave_out_what_is_unknown() -> None:
     assert html.count("<span") == 1
 
 
+def test_pills_say_where_a_backend_elsewhere_is() -> None:
+    html = pills(BackendInfo("predictor", "laptop", "127.0.0.1:8080", 1_049_728))
+    assert ">Predictor<" in html and ">127.0.0.1:8080<" in html
+
+
 def test_pills_are_text_and_never_markup() -> None:
     assert "<i>" not in pills(BackendInfo("<i>", "x", device="<i>"))

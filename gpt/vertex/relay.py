@@ -1,0 +1,62 @@
+"""Relay: what a blocking generator yields, for an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncGenerator, Generator
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+
+
+class Relay(Generic[Item]):
+    """Runs a generator in a thread of its own and hands on what it yields; to be made where the event loop runs.
+
+    Args:
+        items: closed at its end, after an error, and within one of its steps after `close`.
+    """
+
+    def __init__(self, items: Generator[Item, None, None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._arrived: asyncio.Queue[tuple[Item] | BaseException | None] = asyncio.Queue()
+        self._closing = threading.Event()
+        threading.Thread(target=self._read, args=(items,), name="relay", daemon=True).start()
+
+    def close(self) -> None:
+        """Want nothing more. Closing twice, or at the end, is fine."""
+        self._closing.set()
+
+    async def items(self, idle_s: float) -> AsyncGenerator[Item | None, None]:
+        """Yield what the generator yields, and None whenever `idle_s` seconds passed without anything.
+
+        Raises:
+            whatever the generator raised.
+        """
+        while True:
+            try:
+                arrived = await asyncio.wait_for(self._arrived.get(), idle_s)
+            except TimeoutError:
+                yield None
+                continue
+            if arrived is None:
+                return
+            if isinstance(arrived, BaseException):
+                raise arrived
+            yield arrived[0]
+
+    def _read(self, items: Generator[Item, None, None]) -> None:
+        try:
+            with contextlib.closing(items):
+                for item in items:
+                    self._put((item,))
+                    if self._closing.is_set():
+                        return
+            self._put(None)
+        except BaseException as error:  # handed to the reader, who raises it where somebody hears it
+            self._put(error)
+
+    def _put(self, arrived: tuple[Item] | BaseException | None) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody reads any more
+            self._loop.call_soon_threadsafe(self._arrived.put_nowait, arrived)

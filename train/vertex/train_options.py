@@ -1,0 +1,83 @@
+"""TrainOptions: the options of `python -m train` on their way to another machine, checked before one is rented."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpt.errors import ConfigError
+from gpt.vertex.bucket import SCHEME
+from train.config import TrainConfig
+from train.corpus import NAMES, load_corpus
+from train.presets import PRESETS
+
+DATA_ROOT = Path(__file__).resolve().parents[2] / "data"
+MAY_CHANGE = ("max_steps", "patience")  # in a run that is resumed
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What the trainer will be told.
+
+    Attributes:
+        words: of its command line; --data among them only if it names a corpus, for paths mean nothing elsewhere.
+        preset: its name.
+        config: the settings that come of them; of a resumed run, only those that may change count.
+        changed: the settings that are not the preset's.
+    """
+
+    words: list[str]
+    preset: str
+    config: TrainConfig
+    changed: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, words: list[str]) -> TrainOptions:
+        """Read the words as the trainer would; one that it does not know ends the command with exit status 2.
+
+        Raises:
+            ConfigError: a value is out of range, or an option means nothing on another machine.
+        """
+        from train.__main__ import DEFAULT_PRESET, build_parser, overrides
+
+        given = build_parser().parse_args(words)
+        if given.out is not None:
+            raise ConfigError("out is given; the run's folder is in the bucket: name the run with --name")
+        if given.resume:
+            raise ConfigError("resume is given; a pipeline's training always begins anew, and a job's goes on by name")
+        changed = overrides(given)
+        preset = given.preset or DEFAULT_PRESET
+        config = dataclasses.replace(PRESETS[preset].config, **changed)
+        if config.data not in NAMES:
+            own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+            own.add_argument("--data")
+            words = own.parse_known_args(words)[1]
+        names = sorted(changed) + ["preset"] * (given.preset is not None)
+        return cls(words, preset, config, tuple(names))
+
+    def check_resumable(self) -> None:
+        """Raise ConfigError if a setting is given that cannot change in a run that is resumed."""
+        if refused := [name for name in self.changed if name not in MAY_CHANGE]:
+            raise ConfigError(
+                f"{', '.join('--' + name.replace('_', '-') for name in refused)} cannot change in a resumed run; "
+                "only --max-steps and --patience can: leave the others out, or begin anew under another --name"
+            )
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the corpus is one that every machine has or fetches."""
+        return self.config.data in NAMES
+
+    def local_text(self) -> Path | None:
+        """The text of this machine that has to travel, verified; None if the corpus is named or in a bucket.
+
+        Raises:
+            CorpusError: it is missing, or no text that can be learnt from.
+        """
+        data = self.config.data
+        if self.is_named or data.startswith(SCHEME):
+            return None
+        load_corpus(data, DATA_ROOT, min_characters=100)
+        return Path(data)
