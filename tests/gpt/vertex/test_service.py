@@ -87,7 +87,7 @@ def test_events_come_as_the_text_is_made(fake: FakeBackend, address: str) -> Non
     release = threading.Event()
     chunks = fake._chunks
 
-    def held(request: CompletionRequest):  # type: ignore[no-untyped-def]
+    def held(request: CompletionRequest):
         made = chunks(request)
         yield next(made)
         assert release.wait(20)
@@ -186,7 +186,7 @@ def test_mistake_of_the_program_is_the_logs_and_not_the_clients(
 def test_one_instance_that_is_refused_refuses_all_and_is_named(fake: FakeBackend, address: str) -> None:
     stream = fake.stream
 
-    def eager(request: CompletionRequest):  # type: ignore[no-untyped-def]
+    def eager(request: CompletionRequest):
         if UNKNOWN in request.prompt:
             raise UnknownCharacterError("no such character")
         return stream(request)
