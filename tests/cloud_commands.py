@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+import subprocess
+import urllib.request
 from pathlib import Path
 
 import train.__main__
 import train.vertex.job
 import train.vertex.pipeline
+from gpt.vertex.instances import decode_call
+from gpt.vertex.predictor import PORT, PREDICT_ROUTE
 from tests.dockerfile import read_stages
 from tests.readme import Check, commands, execute, python, text
 
@@ -35,6 +40,29 @@ def parses_pipeline(words: list[str], clone: Path) -> None:
     given, rest = train.vertex.pipeline.build_parser().parse_known_args(words[3:])
     assert given.command == "run"
     train.__main__.build_parser().parse_args(rest)
+
+
+def serves_predictions(words: list[str], clone: Path) -> None:
+    """Run the predictor on a free port until it is healthy, then stop it."""
+    command = [*python(words), "--port", "0"]
+    with subprocess.Popen(command, cwd=clone, text=True, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            address = re.search(r"http://[\d.:]+", process.stdout.readline())
+            assert address is not None
+            assert "is loaded" in process.stdout.readline()
+            with urllib.request.urlopen(f"{address[0]}/health", timeout=30) as answer:
+                assert answer.status == 200
+        finally:
+            process.terminate()
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
+def asks_the_predictor(words: list[str], clone: Path) -> None:
+    """Send what the predictor takes, to where a command before it serves."""
+    assert words[1] == f"http://127.0.0.1:{PORT}{PREDICT_ROUTE}" and words[2] == "--data"
+    assert len(decode_call(words[3].encode()).requests) == 2
 
 
 def builds(words: list[str], clone: Path) -> None:
@@ -74,6 +102,8 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("python -m train.vertex.job *", parses_job),
     ("python -m train.vertex.pipeline *", parses_pipeline),
     ("pip install -r requirements-pipeline.txt", names_an_install_list),
+    ("python -m gpt.vertex.predictor *", serves_predictions),
+    ("curl *", asks_the_predictor),
     ("docker build *", builds),
     ("docker *", names_a_built_image),
 )

@@ -153,8 +153,8 @@ def _submit(arguments: argparse.Namespace, words: list[str]) -> int:
         max_hours=arguments.max_hours,
         service_account=arguments.service_account,
     )
-    source = options.local_text()
-    text = join(spec.folder, "text", source.name) if source else None if options.is_named else options.config.data
+    options.check_text()
+    text = None if options.is_named else join(spec.folder, "text", options.config.data.rpartition("/")[2])
     if arguments.dry_run:
         print(json.dumps({"parent": session.parent, "custom_job": spec.custom_job(options.words, text)}, indent=2))
         return 0
@@ -163,8 +163,8 @@ def _submit(arguments: argparse.Namespace, words: list[str]) -> int:
             text = _text_of_run(storage, spec)
         else:
             _check_free(storage, spec)
-            if source and text:
-                storage.upload(source, text)
+            if text:
+                options.send_text(storage, text)
     with contextlib.closing(Jobs(session)) as jobs:
         job = jobs.submit(spec.custom_job(options.words, text))
         print(job.name, flush=True)

@@ -156,8 +156,9 @@ def _run(arguments: argparse.Namespace, words: list[str]) -> int:
 
 
 def _run_here(parameters: dict[str, Any], out: Path, options: TrainOptions) -> int:
-    if source := options.local_text():
-        parameters["data"] = str(source.resolve())
+    options.check_text()
+    if options.is_on_this_machine:
+        parameters["data"] = str(Path(options.config.data).resolve())
     from train.vertex.local_run import run_here
 
     # The steps are processes of their own, which have to find this project's modules.
@@ -181,10 +182,10 @@ def _submit(session: Session, arguments: argparse.Namespace, parameters: dict[st
         raise ConfigError("image is not given; name the training image in a registry, or run it here with --local")
     job_id = f"{arguments.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = join(arguments.bucket, "pipelines", job_id)
-    if source := options.local_text():
-        parameters["data"] = join(folder, "text", source.name)
+    if options.is_on_this_machine:
+        parameters["data"] = join(folder, "text", Path(options.config.data).name)
         with contextlib.closing(Storage(session.project)) as storage:
-            storage.upload(source, parameters["data"])
+            options.send_text(storage, parameters["data"])
     pipeline = read_pipeline(arguments.image, arguments.accelerator, arguments.accelerator_count)
     with contextlib.closing(PipelineJobs(session)) as jobs:
         job = jobs.submit(job_id, pipeline, parameters, folder, arguments.service_account)

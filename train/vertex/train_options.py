@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from gpt.errors import ConfigError
-from gpt.vertex.bucket import SCHEME
+from gpt.vertex.bucket import SCHEME, Storage
 from train.config import TrainConfig
 from train.corpus import NAMES, load_corpus
 from train.presets import PRESETS
 
 DATA_ROOT = Path(__file__).resolve().parents[2] / "data"
+MIN_CHARACTERS = 100
 MAY_CHANGE = ("max_steps", "patience")  # in a run that is resumed
 
 
@@ -70,14 +72,35 @@ class TrainOptions:
         """Whether the corpus is one that every machine has or fetches."""
         return self.config.data in NAMES
 
-    def local_text(self) -> Path | None:
-        """The text of this machine that has to travel, verified; None if the corpus is named or in a bucket.
+    @property
+    def is_on_this_machine(self) -> bool:
+        """Whether the corpus is a file here, and so has to travel."""
+        return not self.is_named and not self.config.data.startswith(SCHEME)
+
+    def check_text(self) -> None:
+        """Look at the corpus, if it is a text of this machine.
 
         Raises:
             CorpusError: it is missing, or no text that can be learnt from.
         """
-        data = self.config.data
-        if self.is_named or data.startswith(SCHEME):
-            return None
-        load_corpus(data, DATA_ROOT, min_characters=100)
-        return Path(data)
+        if self.is_on_this_machine:
+            load_corpus(self.config.data, DATA_ROOT, min_characters=MIN_CHARACTERS)
+
+    def send_text(self, storage: Storage, address: str) -> None:
+        """Copy the text that the options give, of this machine or of a bucket, to where the training finds it.
+
+        Args:
+            storage: of both buckets.
+            address: gs:// address of the copy, which a run keeps for when it goes on.
+
+        Raises:
+            CorpusError: it is missing, or no text that can be learnt from.
+            VertexError: a bucket cannot be read or written.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(self.config.data)
+            if self.config.data.startswith(SCHEME):
+                path = Path(folder) / self.config.data.rpartition("/")[2]
+                storage.download(self.config.data, path)
+            load_corpus(path, DATA_ROOT, min_characters=MIN_CHARACTERS)
+            storage.upload(path, address)

@@ -16,6 +16,8 @@ from gpt.ui.backend_panel import NAMES, BackendPanel
 from gpt.ui.catalogue import Catalogue
 from gpt.ui.header import Header
 from gpt.ui.models import Models
+from gpt.ui.run import BROKEN
+from gpt.vertex.address import PredictorBackend
 from gpt.vertex.connection import Connection
 from tests.fake_backend import FakeBackend
 from tests.fake_page import in_event_loop, make_catalogue
@@ -122,20 +124,19 @@ def test_mistake_of_the_program_is_the_logs(
     panel: BackendPanel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(backend_panel, "latency_s", lambda backend: 1 / 0)
-    assert backend_panel.BROKEN in last(panel._test_connection(*at("http://127.0.0.1:1")))
+    assert BROKEN in last(panel._test_connection(*at("http://127.0.0.1:1")))
     assert "ZeroDivisionError" in caplog.text
 
 
 def test_backend_that_comes_too_late_is_closed(
     panel: BackendPanel, catalogue: Catalogue, elsewhere: tuple[FakeBackend, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = []
-    make = panel._backend
-    monkeypatch.setattr(panel, "_backend", lambda *values: made.append(make(*values)) or made[-1])
+    backend = PredictorBackend(elsewhere[1])
+    monkeypatch.setattr(panel, "_backend", lambda *_: backend)
     catalogue.backend.close()
     assert "shutting down" in last(panel._use_elsewhere(*at(elsewhere[1])))[0]
     with pytest.raises(BackendClosedError):
-        made[0].stream(CompletionRequest(prompt="a"))
+        backend.stream(CompletionRequest(prompt="a"))
 
 
 def test_endpoints_are_offered_by_name(panel: BackendPanel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -220,7 +220,7 @@ def test_nobody_there_is_one_sentence() -> None:
 
 @pytest.mark.parametrize("how", ["close", "forget"])
 def test_stream_that_is_left_ends_the_work_there(how: str) -> None:
-    fake = FakeBackend(delay_s=0.005)
+    fake = FakeBackend(delay_s=0.02)  # to its end, the text would take longer than `eventually` waits
     with serving(fake) as (_, address):
         stream = PredictorBackend(f"http://{address}").stream(CompletionRequest(prompt="a", max_new_tokens=4000))
         next(stream)
@@ -232,14 +232,14 @@ def test_stream_that_is_left_ends_the_work_there(how: str) -> None:
 
 
 def test_stream_that_is_left_before_its_first_chunk_ends_the_work_too() -> None:
-    fake = FakeBackend(delay_s=0.005)
+    fake = FakeBackend(delay_s=0.02)  # to its end, the text would take longer than `eventually` waits
     with serving(fake) as (_, address):
         PredictorBackend(f"http://{address}").stream(CompletionRequest(prompt="a", max_new_tokens=4000)).close()
         eventually(lambda: fake.active == 0 and len(fake.requests) == 1)
 
 
 def test_closed_backend_refuses_and_ends_what_it_streams() -> None:
-    fake = FakeBackend(delay_s=0.005)
+    fake = FakeBackend(delay_s=0.02)  # to its end, the text would take longer than `eventually` waits
     with serving(fake) as (_, address):
         backend = PredictorBackend(f"http://{address}")
         stream = backend.stream(CompletionRequest(prompt="a", max_new_tokens=4000))

@@ -10,12 +10,14 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gpt.backends.local import LocalBackend
 from gpt.completion import CompletionRequest
 from gpt.errors import BackendClosedError, BackendError, QueueFullError, UnknownCharacterError
+from gpt.generation import Generation
 from gpt.vertex import service as service_module
 from gpt.vertex.events import decode_chunk, join_chunks
 from gpt.vertex.instances import encode_call
@@ -87,7 +89,7 @@ def test_events_come_as_the_text_is_made(fake: FakeBackend, address: str) -> Non
     release = threading.Event()
     chunks = fake._chunks
 
-    def held(request: CompletionRequest):  # type: ignore[no-untyped-def]
+    def held(request: CompletionRequest):
         made = chunks(request)
         yield next(made)
         assert release.wait(20)
@@ -115,20 +117,40 @@ def test_comments_show_that_a_text_is_still_to_come(
     assert lines[0].startswith(b": ") and lines[-2].startswith(b"data: ")
 
 
-def test_dropped_stream_stops_the_engine(local: LocalBackend, local_address: str) -> None:
+@pytest.fixture
+def generations(local: LocalBackend, monkeypatch: pytest.MonkeyPatch) -> list[Generation]:
+    """What the engine is asked for from now on."""
+    submit, made = local._engine.submit, list[Generation]()
+
+    def recording(*arguments: Any) -> Generation:
+        made.append(submit(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr(local._engine, "submit", recording)
+    return made
+
+
+def test_dropped_stream_stops_the_engine(
+    local: LocalBackend, local_address: str, generations: list[Generation]
+) -> None:
     with streaming(local_address, max_new_tokens=4096, seed=1) as events:
         next(events)
         assert local._engine.active == 1
     eventually(lambda: local._engine.active == 0)
+    assert not generations[0]._finished, "the text was written to its end"
 
 
-def test_instances_run_together_and_a_dropped_batch_stops_the_engine(local: LocalBackend, local_address: str) -> None:
+def test_instances_run_together_and_a_dropped_batch_stops_the_engine(
+    local: LocalBackend, local_address: str, generations: list[Generation]
+) -> None:
     body = json.dumps({"instances": [PROMPT] * 8, "parameters": {"max_new_tokens": 4096}}).encode()
     host, port = local_address.split(":")
     with socket.create_connection((host, int(port))) as connection:
         connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
         eventually(lambda: local._engine.active == 8)
     eventually(lambda: local._engine.active == 0)
+    assert len(generations) == 8
+    assert not any(generation._finished for generation in generations), "the texts were written to their end"
 
 
 def test_body_that_breaks_off_leaves_nothing_behind(fake: FakeBackend, caplog: pytest.LogCaptureFixture) -> None:
@@ -186,7 +208,7 @@ def test_mistake_of_the_program_is_the_logs_and_not_the_clients(
 def test_one_instance_that_is_refused_refuses_all_and_is_named(fake: FakeBackend, address: str) -> None:
     stream = fake.stream
 
-    def eager(request: CompletionRequest):  # type: ignore[no-untyped-def]
+    def eager(request: CompletionRequest):
         if UNKNOWN in request.prompt:
             raise UnknownCharacterError("no such character")
         return stream(request)

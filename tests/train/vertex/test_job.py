@@ -43,9 +43,9 @@ def storage(emulator: Emulator) -> Iterator[Storage]:
 
 
 def _options(text: Path, **settings: Any) -> list[str]:
-    chosen = {"threads": 1, "device": "cpu", "eval_windows": 8, "sample_tokens": 4, **SHORT, **settings}
+    chosen = {"data": text, "threads": 1, "device": "cpu", "eval_windows": 8, "sample_tokens": 4, **SHORT, **settings}
     words = [word for name, value in chosen.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    return ["--preset", "tiny", "--data", str(text), *words]
+    return ["--preset", "tiny", *words]
 
 
 def _refusal(capsys: pytest.CaptureFixture[str]) -> str:
@@ -80,9 +80,7 @@ def test_job_trains_tells_its_state_and_leaves_the_checkpoint(
 def test_job_that_fails_is_one_sentence_with_the_way_on(
     emulator: Emulator, text: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    emulator.storage.put(BUCKET, "texts/short.txt", b"too short")
-    words = [*CLOUD, "--name", "tiny-1", "--preset", "tiny", "--data", f"gs://{BUCKET}/texts/short.txt"]
-    assert job.main(words) == 1
+    assert job.main([*CLOUD, "--name", "tiny-1", *_options(text, sequence_dim=4000)]) == 1
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("python -m train.vertex.job: error: the job ")
     assert "of the run tiny-1 failed (The replica workerpool0-0 exited with a non-zero status of 1.)" in last
@@ -94,7 +92,9 @@ def test_run_is_begun_once_and_resumed_with_more_steps(
     emulator: Emulator, text: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     again = [*CLOUD, "--name", "tiny-1"]
-    assert job.main([*again, *_options(text, max_steps=6)]) == 0
+    emulator.storage.put(BUCKET, "mine/text.txt", text.read_bytes())
+    assert job.main([*again, *_options(text, max_steps=6, data=f"gs://{BUCKET}/mine/text.txt")]) == 0
+    emulator.storage.put(BUCKET, "mine/text.txt", b"another text by now")
     capsys.readouterr()
     assert job.main([*again, *_options(text, max_steps=9)]) == 1
     assert _refusal(capsys) == (

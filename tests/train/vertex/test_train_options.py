@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
 
 from gpt.errors import ConfigError, CorpusError
+from gpt.vertex.bucket import Storage
+from tests.emulator.emulator import BUCKET, Emulator
 from train.presets import PRESETS
 from train.vertex.train_options import TrainOptions
 
@@ -21,30 +24,33 @@ def test_options_are_the_presets_with_what_is_given() -> None:
 
 def test_named_corpus_travels_by_its_name() -> None:
     options = TrainOptions.parse(["--data", "sonnets"])
-    assert options.is_named
+    assert (options.is_named, options.is_on_this_machine) == (True, False)
     assert options.words == ["--data", "sonnets"]
-    assert options.local_text() is None
 
 
-def test_text_of_this_machine_travels_as_a_file(text: Path) -> None:
-    options = TrainOptions.parse(["--data", str(text), "--seed", "3"])
-    assert not options.is_named
+@pytest.mark.parametrize("place", ["machine", "bucket"])
+def test_text_is_sent_to_where_the_training_finds_it(place: str, text: Path, emulator: Emulator) -> None:
+    address = f"gs://{BUCKET}/runs/a/text/text.txt"
+    emulator.storage.put(BUCKET, "mine/text.txt", text.read_bytes())
+    data = str(text) if place == "machine" else f"gs://{BUCKET}/mine/text.txt"
+    options = TrainOptions.parse([f"--data={data}", "--seed", "3"])
     assert options.words == ["--seed", "3"]
-    assert options.local_text() == text
+    assert (options.is_named, options.is_on_this_machine) == (False, place == "machine")
+    options.check_text()
+    with contextlib.closing(Storage()) as storage:
+        options.send_text(storage, address)
+    assert emulator.storage.read(address) == text.read_bytes()
 
 
-def test_text_in_a_bucket_is_there_already() -> None:
-    options = TrainOptions.parse(["--seed", "3", "--data=gs://my-bucket/text.txt"])
-    assert options.words == ["--seed", "3"]
-    assert options.config.data == "gs://my-bucket/text.txt"
-    assert options.local_text() is None
-
-
-def test_text_that_cannot_be_learnt_is_refused_here(tmp_path: Path) -> None:
+def test_text_that_cannot_be_learnt_is_refused_here(tmp_path: Path, emulator: Emulator) -> None:
     (tmp_path / "short.txt").write_text("too short", encoding="utf-8")
     for name in ("short.txt", "missing.txt"):
         with pytest.raises(CorpusError):
-            TrainOptions.parse(["--data", str(tmp_path / name)]).local_text()
+            TrainOptions.parse(["--data", str(tmp_path / name)]).check_text()
+    emulator.storage.put(BUCKET, "short.txt", b"too short")
+    with contextlib.closing(Storage()) as storage, pytest.raises(CorpusError):
+        TrainOptions.parse(["--data", f"gs://{BUCKET}/short.txt"]).send_text(storage, f"gs://{BUCKET}/copy.txt")
+    assert emulator.storage.names(BUCKET) == ["short.txt"]
 
 
 @pytest.mark.parametrize(
