@@ -182,8 +182,8 @@ class Catalogue:
         return self._store.unpack(archive, called)
 
     def is_busy(self) -> bool:
-        """Whether a text is being written, by the live checkpoint or by one that it is compared with."""
-        return self.backend.is_busy() or self.second.is_busy()
+        """Whether this machine writes a text, by the live checkpoint or by one that it is compared with."""
+        return (self.info().kind == "local" and self.backend.is_busy()) or self.second.is_busy()
 
     def close(self) -> None:
         """Free the models; texts under way end with BackendClosedError."""
