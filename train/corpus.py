@@ -82,8 +82,8 @@ def load_corpus(name_or_path: str | Path, data_root: Path, *, min_characters: in
         raise CorpusError(f"the corpus {name_or_path} is empty; give a text file with something to learn from")
     if len(text) < min_characters:
         raise CorpusError(
-            f"the corpus {name_or_path} is too short: it has {len(text):,} characters, and these settings need "
-            f"{min_characters:,} at least; give a longer text, or choose a shorter context"
+            f"the corpus {name_or_path} is too short: it has {len(text):,} characters, and training needs "
+            f"{min_characters:,} at least; give a longer text"
         )
     return Corpus(name, text, hashlib.sha256(text.encode()).hexdigest())
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt.errors import GPTError, TokenizerError
-from gpt.tokenizer import Tokenizer, load_tokenizer
+from gpt.tokenizer import BPETokenizer, Tokenizer, load_tokenizer
 from train.config import TrainConfig
 from train.corpus import MIN_CHARACTERS, Corpus, load_corpus
 from train.encoding import encode_text, fresh_tokenizer
@@ -59,7 +59,8 @@ def suited(config: TrainConfig, corpus: Corpus) -> TrainConfig:
     if config.tokenizer == "bpe" and not config.init:
         most = int(characters / CHARACTERS_PER_VOCABULARY_ENTRY)
         distinct = len(set(corpus.text))
-        changes["vocab_dim"] = max(distinct + 1, min(config.vocab_dim, max(most, distinct + 32)))
+        wish = max(distinct + 1, min(config.vocab_dim, max(most, distinct + 32)))
+        changes["vocab_dim"] = _filled(corpus.text[: int(characters)], distinct, wish)
     characters_per_token = {"bpe": 2.5, "gpt2": 3.1}.get(config.tokenizer, 1.0)
     tokens_per_step = config.batch_size * config.accumulation_steps * config.sequence_dim
     steps = int(GOOD_PASSES * characters / characters_per_token / tokens_per_step)
@@ -67,6 +68,17 @@ def suited(config: TrainConfig, corpus: Corpus) -> TrainConfig:
     changes["eval_interval"] = min(config.eval_interval, max(5, changes["max_steps"] // 24))
     changes["save_interval"] = min(config.save_interval, max(10, changes["max_steps"] // 10))
     return dataclasses.replace(config, **changes)
+
+
+def _filled(train_text: str, distinct: int, vocab_dim: int) -> int:
+    """The vocabulary, or the largest found in a few halvings that the text fills: one that repeats itself has few."""
+    while vocab_dim > distinct and len(train_text) < SHORT_CHARACTERS:
+        try:
+            BPETokenizer.train(train_text, vocab_dim, "")
+            break
+        except TokenizerError:
+            vocab_dim = (vocab_dim + distinct) // 2
+    return vocab_dim
 
 
 def examine(config: TrainConfig, corpus: Corpus, checkpoints_root: Path, tiktoken_cache: str | None) -> CorpusReport:

@@ -152,6 +152,8 @@ def _message(report: RunReport, folder: Path) -> str:
         except OSError:
             full = False
         words += ", and the disk is full: free some space first." if full else ", by somebody or for want of memory."
+    elif report.state == "paused":
+        words = f"Paused at step {report.step:,}, and saved."
     else:
         return ""
     if report.best_step is not None:

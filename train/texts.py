@@ -49,7 +49,10 @@ class TextStore:
             raise CorpusError(
                 f"the text has {size:,} bytes; give at most {MAX_BYTES:,}, or train on it with python -m train --data"
             )
-        corpus = load_corpus(file, file.parent, min_characters=MIN_CHARACTERS)
+        try:
+            corpus = load_corpus(file, file.parent, min_characters=MIN_CHARACTERS)
+        except CorpusError as error:  # the file may lie wherever uploads do; the visitor knows its name alone
+            raise CorpusError(str(error).replace(f"the corpus {file}", f"the text {wish}")) from error
         name = self._name(corpus, wish)
         try:
             self.root.mkdir(parents=True, exist_ok=True)

@@ -35,7 +35,7 @@ class Training(Protocol):
     use: gr.Button
     run: gr.Dropdown
 
-    def wire(self, demo: gr.Blocks, tab: gr.Tab) -> None:
+    def wire(self, demo: gr.Blocks, tabs: gr.Tabs, tab: gr.Tab) -> None:
         """Connect its components."""
         ...
 
@@ -73,7 +73,7 @@ def build_page(
         settings.wire(demo)
         panel.wire(demo)
         if training is not None:
-            trained.wire(demo, train_tab)
+            trained.wire(demo, tabs, train_tab)
             models.use_from(trained.use.click, trained.run).success(
                 lambda: gr.Tabs(selected="playground"), outputs=tabs, queue=False, **QUIET
             )

@@ -54,3 +54,4 @@ def test_a_visitor_generates_branches_and_talks_on_the_real_backend(tmp_path: Pa
         page.wait_for_selector("#conversation .tv-turn:last-child .tv-token")
         page.wait_for_selector("#say:not(:disabled)")
         assert "\n\n" not in page.locator("#conversation .tv-turn:last-child .tv-words").all_text_contents()[0]
+        page.context.close()  # before the application, which it would miss

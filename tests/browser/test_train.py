@@ -228,9 +228,9 @@ def test_base_that_lacks_characters_is_not_offered_and_settings_are_refused_in_w
     page.keyboard.press("Escape")
     page.get_by_role("button", name="Settings").click()
     page.fill("#train-dropout input", "7")
-    page.wait_for_selector("#train-facts p:has-text('Dropout is 7.0; give a number from 0 to 0.95')")
+    page.wait_for_selector("#train-facts p:has-text('Dropout (dropout) is 7.0; give a number from 0 to 0.95')")
     page.click("#train-start")
-    page.wait_for_selector("[data-testid=toast-text]:has-text('Dropout is 7.0')")
+    page.wait_for_selector("[data-testid=toast-text]:has-text('Dropout (dropout) is 7.0')")
 
 
 @pytest.mark.browser
@@ -286,6 +286,19 @@ def test_full_disk_ends_in_words_with_the_last_checkpoint_whole(tmp_path: Path, 
             if subprocess.run(["umount", str(disk)], capture_output=True).returncode == 0:
                 break
             time.sleep(0.2)
+
+
+@pytest.mark.browser
+@pytest.mark.timeout(120)
+def test_last_of_two_quick_choices_is_what_would_train(training_page: Page) -> None:
+    page = training_page
+    page.get_by_role("button", name="Settings").click()
+    choose(page, "#train-preset", "character, ")
+    choose(page, "#train-preset", "tiny, ")
+    page.wait_for_function("document.querySelector('#train-embed_dim input').value === '32'")
+    page.wait_for_selector("#train-start:not(:disabled)")
+    name = page.input_value("#train-name input, #train-name textarea")
+    assert name.endswith("-tiny") and page.input_value("#train-embed_dim input") == "32"
 
 
 @pytest.fixture

@@ -144,7 +144,7 @@ def test_name_wins_over_a_file_that_a_path_still_reaches(tmp_path: Path, monkeyp
     [
         (b"", "is empty"),
         (b"\xef\xbb\xbf \r\n\n", "is empty"),
-        (b"abc", "is too short: it has 3 characters, and these settings need 10 at least"),
+        (b"abc", "is too short: it has 3 characters, and training needs 10 at least"),
         (b"caf\xe9 au lait", "is not UTF-8: the byte 0xe9 at position 3, counted from 0"),
         (b"\xef\xbb\xbfcaf\xe9", "is not UTF-8: the byte 0xe9 at position 6, counted from 0"),
         ("text in Windows' Unicode".encode("utf-16"), "is in UTF-16, not UTF-8"),

@@ -52,6 +52,13 @@ def test_suited_settings_train_without_a_refusal(characters: int) -> None:
     assert config.save_interval <= config.max_steps
 
 
+def test_text_that_repeats_itself_gets_a_vocabulary_that_it_fills() -> None:
+    corpus = Corpus("one line", "All work and no play makes Jack a dull boy.\n" * 400, "")
+    config = suited(LAPTOP, corpus)
+    assert examine(config, corpus, ROOT / "checkpoints", None).refusal == ""
+    assert config.vocab_dim < 90
+
+
 def test_long_text_keeps_the_presets_steps() -> None:
     config = suited(LAPTOP, Corpus("long", SONNETS.text * 12, ""))
     assert (config.max_steps, config.vocab_dim) == (LAPTOP.max_steps, LAPTOP.vocab_dim)

@@ -45,6 +45,7 @@ def test_paused_run_can_go_on(text: Path, tmp_path: Path, monkeypatch: pytest.Mo
     assert train_here(*options(out, text, **SHORT)) == 130
     report = read_report(out)
     assert (report.state, report.saved_step, report.can_resume, report.best_step) == ("paused", 9, True, 7)
+    assert report.message.startswith("Paused at step ") and report.message.endswith(" Resume goes on from step 9.")
 
 
 def test_run_under_way_is_training_and_killed_it_has_ended(launch: Launch, text: Path, tmp_path: Path) -> None:

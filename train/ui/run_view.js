@@ -43,6 +43,7 @@ function draw() {
   drawProgress();
   find("message").textContent = run.message;
   find("message").hidden = !run.message;
+  find("message").classList.toggle("rv-calm", run.state === "paused");
   drawFigures();
   drawChart();
   drawSample();
@@ -64,7 +65,7 @@ function drawFigures() {
   const figures = find("figures");
   const items = [];
   if (run.figures.sliding) items.push([run.figures.sliding.toFixed(3), "whole validation text, sliding", "rv-final"]);
-  if (run.best) items.push([run.best[1].toFixed(3), `best so far, step ${count(run.best[0])}`, ""]);
+  if (run.best) items.push([run.best[1].toFixed(3), `${run.state === "finished" ? "best" : "best so far"}, step ${count(run.best[0])}`, ""]);
   if (run.line) items.push([run.line.toFixed(3), `${run.order}-gram, the line to beat`, "rv-line"]);
   figures.replaceChildren(
     ...items.map(([number, words, kind]) => {

@@ -113,4 +113,9 @@ def chosen_config(usual: TrainConfig, values: Sequence[Any]) -> TrainConfig:
         changes[setting.name] = int(value) if setting.whole else float(value)
     # A state is saved at least as often as the run is looked at from outside.
     changes["save_interval"] = max(10, min(usual.save_interval, changes["max_steps"] // 10))
-    return dataclasses.replace(usual, **changes)
+    try:
+        return dataclasses.replace(usual, **changes)
+    except ConfigError as error:
+        label = next((f"{item.label} ({item.name})" for item in SETTINGS if str(error).startswith(f"{item.name} ")), "")
+        words = f"{label} {str(error).split(' ', 1)[1]}" if label else str(error)
+        raise ConfigError(words) from error

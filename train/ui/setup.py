@@ -80,7 +80,7 @@ class Setup:
             self.form = SettingsForm()
             self.one_core = gr.Checkbox(
                 label="Leave the other cores free",
-                info="Otherwise it takes them all, but for while somebody generates text",
+                info="Otherwise it takes them all, except while somebody generates text",
                 elem_id="train-one-core",
             )
         self.name = gr.Textbox(label="Name of the run", max_lines=1, elem_id="train-name", max_length=64)
@@ -115,14 +115,9 @@ class Setup:
         try:
             corpus = self._load(data)
         except GPTError as error:
-            missing = data == "shakespeare" and not (self._root / "data" / "shakespeare.txt").exists()
-            words = (
-                f"Tiny Shakespeare ({SHAKESPEARE_BYTES / 1e6:.1f} MB) is not on this machine yet. It is fetched once."
-                if missing
-                else sentence(error)
-            )
-            nothing = [gr.skip()] * (len(self.form.controls) + 3)
-            return [choices, gr.update(visible=missing), note(words, "warn"), *nothing]
+            nothing = [gr.skip()] * (len(self.form.controls) + 2)
+            facts = note(sentence(error), "warn")
+            return [choices, gr.update(visible=self.lacks(data)), facts, *nothing, self._name(data, preset, "")]
         bases, left_out = self._bases(corpus)
         base = base if base in [value for _, value in bases] else NOTHING
         try:
@@ -132,7 +127,6 @@ class Setup:
             config = None
             facts = note(sentence(error), "bad")
         fields = self.form.updates(config) if config else [gr.skip()] * len(self.form.controls)
-        wish = f"{Path(data).stem}-{preset}" if not base else f"{Path(data).stem}-from-{_base_name(Path(base))}"
         return [
             choices,
             gr.update(visible=False),
@@ -140,7 +134,7 @@ class Setup:
             gr.update(info=_summary(preset)),
             gr.update(choices=bases, value=base),
             *fields,
-            self._jobs.free_name(wish),
+            self._name(data, preset, base),
         ]
 
     def check(self, config: TrainConfig) -> None:
@@ -206,14 +200,27 @@ class Setup:
         yield note("Fetching Tiny Shakespeare\u2026", "wait")
         while (item := arrived.get()) is not None:
             if isinstance(item, GPTError):
-                raise item
+                raise CorpusError(
+                    f"Tiny Shakespeare could not be fetched ({item.__cause__}); try again with a network, choose the "
+                    "sonnets, or upload a text"
+                ) from item
             share = item / SHAKESPEARE_BYTES
             yield note(f"Fetching Tiny Shakespeare: {share:.0%}", "wait", share)
 
+    def lacks(self, data: str) -> bool:
+        """Whether the text has to be fetched first."""
+        return data == "shakespeare" and not (self._root / "data" / "shakespeare.txt").exists()
+
+    def _name(self, data: str, preset: str, base: str) -> str:
+        """A free name for the run."""
+        return self._jobs.free_name(f"{Path(data).stem}-{f'from-{_base_name(Path(base))}' if base else preset}")
+
     def _load(self, data: str) -> Corpus:
-        if data == "shakespeare" and not (path := self._root / "data" / "shakespeare.txt").exists():
-            # Choosing it fetches nothing; the button does.
-            return load_corpus(path, self._root / "data")
+        if self.lacks(data):  # choosing it fetches nothing; the button does
+            raise CorpusError(
+                f"Tiny Shakespeare ({SHAKESPEARE_BYTES / 1e6:.1f} MB) is not on this machine yet; "
+                "press Fetch it now, once, or choose another text"
+            )
         known = data in ("shakespeare", "sonnets")
         return load_corpus(data if known else self._root / data, self._root / "data", min_characters=MIN_CHARACTERS)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -74,28 +74,36 @@ class TrainTab:
                     )
                 self._view = run_view("train-view")
         self._seen = gr.State("")
+        self._idle = gr.State(True)
 
-    def wire(self, demo: gr.Blocks, tab: gr.Tab) -> None:
+    def wire(self, demo: gr.Blocks, tabs: gr.Tabs, tab: gr.Tab) -> None:
         """Connect everything; runs that are there already are found when the page or the tab opens."""
         setup = self._setup
         watched: dict[str, Any] = {
             "inputs": [self.run, self._seen],
-            "outputs": [*self._live, self._seen],
+            "outputs": [*self._live, self._seen, self._idle],
             "queue": False,
             **QUIET,
         }
-        gr.Timer(POLL_S).tick(self._poll, **watched)
+        timer = gr.Timer(POLL_S, active=False)
+        timer.tick(self._poll, **watched)
+        # Who looks at another tab asks for nothing.
+        tabs.select(_ticking(str(tab.label)), outputs=timer, queue=False, **QUIET)
         self.run.input(self._poll, **watched)
-        demo.load(self._begin, outputs=[*self._live, self._seen], queue=False, **QUIET)
+        demo.load(self._begin, outputs=watched["outputs"], queue=False, **QUIET)
 
+        # One after the other, and the last choice wins: what the form shows must be of what is chosen.
         suited: dict[str, Any] = {
             "fn": self._suit,
             "inputs": [setup.data, setup.preset, setup.base],
-            "outputs": setup.outputs,
+            "outputs": [*setup.outputs, self._start],
+            "trigger_mode": "always_last",
+            "concurrency_id": "train-suit",
+            "concurrency_limit": 1,
             **QUIET,
         }
         # Nothing is examined or measured before the tab is opened: who only generates has no need of it.
-        opened = tab.select(self._suit_once, [setup.data, setup.preset, setup.base, setup.name], setup.outputs, **QUIET)
+        opened = tab.select(**{**suited, "fn": self._suit_once, "inputs": [*suited["inputs"], setup.name]})
         chosen = gr.on([setup.data.input, setup.preset.input, setup.base.input], **suited)
         uploaded = setup.upload.upload(
             self._upload,
@@ -125,16 +133,17 @@ class TrainTab:
                 concurrency_id="train-timing",
                 **QUIET,
             )
+        self._idle.change(self._time, [*setup.inputs, setup.one_core], setup.estimate, **QUIET)
         opened.then(self._time_once, [*setup.inputs, setup.one_core, setup.estimate], setup.estimate, **QUIET)
 
         self._start.click(
             self._begin_run,
             [*setup.inputs, setup.one_core, setup.name],
-            [*self._live, self._seen, setup.name],
+            [*watched["outputs"], setup.name],
             concurrency_limit=1,
             concurrency_id="train",
             **QUIET,
-        )
+        ).then(fn=None, js="() => document.querySelector('#train-live').scrollIntoView({ block: 'nearest' })")
         for button, act in (
             (self._pause, self._jobs.pause),
             (self._stop, self._jobs.finish),
@@ -143,7 +152,7 @@ class TrainTab:
             button.click(
                 self._acting(act),
                 self.run,
-                [*self._live, self._seen],
+                watched["outputs"],
                 concurrency_limit=1,
                 concurrency_id="train",
                 **QUIET,
@@ -169,13 +178,14 @@ class TrainTab:
         value = run_value(report)
         state = hashlib.sha256(repr((names, name, value)).encode()).hexdigest()
         if state == seen:
-            return [gr.skip()] * (len(self._live) + 1)
-        return [gr.update(choices=names, value=name, interactive=bool(names)), value, *_buttons(report), state]
+            return [gr.skip()] * (len(self._live) + 2)
+        shown = [gr.update(choices=names, value=name, interactive=bool(names)), value, *_buttons(report)]
+        return [*shown, state, not self._jobs.active()]
 
     def _begin_run(self, *values: Any) -> list[Any]:
         """Start a run; words where it cannot be started."""
         *fields, one_core, name = values
-        failed = [*[gr.skip()] * (len(self._live) + 1), gr.skip()]
+        failed = [gr.skip()] * (len(self._live) + 3)
         try:
             config = self._setup.config(*fields)
             self._setup.check(config)
@@ -196,19 +206,24 @@ class TrainTab:
 
         return handler
 
-    def _suit_once(self, *values: Any) -> list[Any]:
+    def _suit_once(self, *values: Any) -> Generator[list[Any], None, None]:
         """Fill the form when the tab is first opened."""
         *chosen, name = values
-        return [gr.skip()] * len(self._setup.outputs) if name else self._suit(*chosen)
+        if name:
+            yield [gr.skip()] * (len(self._setup.outputs) + 1)
+        else:
+            yield from self._suit(*chosen)
 
-    def _suit(self, *values: Any) -> list[Any]:
-        """Settings that suit the text; a bug goes to the log instead of the page."""
+    def _suit(self, *values: Any) -> Generator[list[Any], None, None]:
+        """Settings that suit the text; no run starts before they stand there. A bug is the log's, not the page's."""
+        unchanged = [gr.skip()] * len(self._setup.outputs)
+        yield [*unchanged, gr.update(interactive=False)]
         try:
-            return self._setup.suit(*values)
+            yield [*self._setup.suit(*values), gr.update(interactive=True)]
         except Exception:
             logger.exception("the text could not be examined")
             gr.Warning(BROKEN)
-            return [gr.skip()] * len(self._setup.outputs)
+            yield [*unchanged, gr.update(interactive=True)]
 
     def _facts(self, *fields: Any) -> str:
         try:
@@ -226,13 +241,16 @@ class TrainTab:
 
     def _time(self, *values: Any) -> Generator[Any, None, None]:
         *fields, one_core = values
-        if active := self._jobs.active():
-            yield note(f"{active[0]} is under way: the time of another run can be measured when it has ended.", "hint")
+        if self._jobs.active():
+            yield ""  # what it would measure is the two of them; it is measured when that one has ended
             return
         try:
             config = self._setup.config(*fields)
         except GPTError:
             yield ""  # the facts say it
+            return
+        if self._setup.lacks(config.data):
+            yield ""
             return
         yield from self._setup.timed(config, bool(one_core))
 
@@ -252,6 +270,13 @@ class TrainTab:
         except GPTError as error:
             end = note(sentence(error), "bad")
         yield [end, gr.update(interactive=True)]
+
+
+def _ticking(label: str) -> Callable[[gr.SelectData], gr.Timer]:
+    def handler(event: gr.SelectData) -> gr.Timer:
+        return gr.Timer(active=event.value == label)
+
+    return handler
 
 
 def _buttons(report: RunReport | None) -> list[Any]:

@@ -38,9 +38,9 @@ def test_fields_reach_the_settings_with_their_types() -> None:
         ({"max_steps": 2.5}, r"Steps \(max_steps\) is 2.5; give a whole number"),
         ({"dropout": "much"}, r"Dropout \(dropout\) is 'much'; give a number"),
         ({"dropout": True}, r"Dropout \(dropout\) is True; give a number"),
-        ({"dropout": 7}, "dropout is 7.0; give a number from 0 to 0.95"),
+        ({"dropout": 7}, r"Dropout \(dropout\) is 7.0; give a number from 0 to 0.95"),
         ({"num_heads": 3}, "num_heads = 3 does not divide"),
-        ({"max_steps": 0}, "max_steps is 0; give a number at least 1"),
+        ({"max_steps": 0}, r"Steps \(max_steps\) is 0; give a number at least 1"),
     ],
 )
 def test_field_that_is_wrong_is_named(changes: dict[str, Any], words: str) -> None:
