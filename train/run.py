@@ -139,7 +139,6 @@ class Run:
         # What belongs to step 0 stands before the first state that is saved, and is made again.
         kept = self.trainer.state.step or -1
         self._folder = RunFolder(out, config, kept) if processes.is_main else None
-        self._tell_status("training")
 
     def _resume(self, command: str) -> None:
         """Go on from the folder's state; the record then has every command that made the run."""
@@ -217,6 +216,7 @@ class Run:
                 )
 
         if self._folder is not None:
+            self._tell_status("training")
             self._folder.log(f"from step {first} of {self.config.max_steps}: {self._command}")
             self._ladder = self._count_ngrams()
             self._tell_status("training", ngrams=self._ladder)
