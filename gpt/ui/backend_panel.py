@@ -26,7 +26,7 @@ STORAGE_KEY = "gpt-backend"
 # As with the settings: what is remembered is no secret, and a fixed value is what can be read after a restart.
 STORAGE_SECRET = "gpt-backend-1"
 INTRODUCTION = (
-    "### Elsewhere\n"
+    "### Somewhere else\n"
     "The same page can write with a model that runs on **Vertex AI**, or with a predictor at an address, such as "
     "`python -m gpt.vertex.predictor` on this machine. Google's credentials are those of the machine that serves this "
     "page; the browser remembers these fields and nothing else."

@@ -92,6 +92,7 @@ def test_a_visitor_goes_to_vertex_ai_and_back_while_texts_stream(
 ) -> None:
     here = fakes["laptop"]
     page = visit(site.address)
+    here.delay_s = 1.0  # until the other browser has switched
     settle(page, 3, 60)
     page.click("#generate")
     page.wait_for_selector("#output .tv-token")
@@ -110,6 +111,7 @@ def test_a_visitor_goes_to_vertex_ai_and_back_while_texts_stream(
     assert other.input_value("#checkpoint input") == "chat (us-central1)"
     assert other.locator("#models .card.live").count() == 0
     assert here.active == 1, "the text under way did not stay where it began"
+    here.delay_s = 0.0
     page.wait_for_selector("#generate:not(:disabled)")
     assert page.locator(OUTPUT).text_content() == "ROMEO:\n" + fakes["laptop"].text(3, 60)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import json
@@ -40,8 +41,15 @@ def serving(backend: CompletionBackend | None) -> Iterator[tuple[Service, str]]:
     service = Service()
     service.backend = backend
     server = Server(service, "/health", "/predict", drain_s=0)
+
+    async def serve(listener: socket.socket) -> None:
+        await server.serve([listener])
+        for connection in list(server.server_state.connections):  # those that were cut: their process goes on here
+            connection.transport.abort()
+        await asyncio.sleep(0.01)
+
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+        thread = threading.Thread(target=lambda: asyncio.run(serve(listener)), daemon=True)
         thread.start()
         try:
             eventually(lambda: server.started)
