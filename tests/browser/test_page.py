@@ -28,7 +28,7 @@ def test_a_card_makes_its_checkpoint_live(address: str, visit: Callable[..., Pag
     assert page.locator("#models .card").count() == 3
     card = page.locator("#models .card.live")
     assert card.locator("h3").inner_text() == "laptop" and "1.447" in card.inner_text() and "2,600" in card.inner_text()
-    page.click("#models .card:has-text('shakespeare') button")
+    page.click("#models .card:has-text('shakespeare') button.use")
     page.wait_for_selector("#models .card:has-text('shakespeare') button.loading")
     page.wait_for_selector("#models .card.live:has-text('9,000')")
     assert page.locator("#models .card.live").count() == 1

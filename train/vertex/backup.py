@@ -4,7 +4,7 @@ A bucket has no folders that could be exchanged at once, so each backup gets an 
 written last, says which of them counts:
 
     backup.json              the files of the backup that counts, and their sizes
-    backups/STEP-ID/...      state/, best/, config.json, metrics.jsonl and train.log as they were at one moment
+    backups/STEP-ID/...      state/, best/, config.json, train.log and the lines of JSON, as they were at one moment
     train.log                a copy for those who watch
 
 So the bucket's backup is complete at every moment, and a machine that is lost in the middle leaves the last one.
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from gpt.errors import TrainingError
 from gpt.vertex.bucket import Storage, join
-from train.folder import BEST_FOLDER, CONFIG_FILE, LOG_FILE, METRICS_FILE, STATE_FOLDER
+from train.folder import BEST_FOLDER, CONFIG_FILE, LOG_FILE, METRICS_FILE, SAMPLES_FILE, STATE_FOLDER
 
 MANIFEST = "backup.json"
 BACKUPS = "backups"
@@ -134,7 +134,7 @@ class RunBackup:
                 for name in (STATE_FOLDER, BEST_FOLDER):
                     if (self._out / name).is_dir():
                         shutil.copytree(self._out / name, folder / name, copy_function=os.link)
-                for name in (CONFIG_FILE, METRICS_FILE, LOG_FILE):
+                for name in (CONFIG_FILE, METRICS_FILE, SAMPLES_FILE, LOG_FILE):
                     shutil.copyfile(self._out / name, folder / name)
             except OSError:  # a folder that was exchanged in the middle
                 if attempt == ATTEMPTS - 1:
