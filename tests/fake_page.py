@@ -30,7 +30,7 @@ from tests.fake_backend import FakeBackend
 
 CHARACTERS = "".join(chr(code) for code in range(32, 127)) + "\n"
 BROKEN = "broken"
-LOADING_S = 1.0
+LOADING_S = 0.3
 Made = TypeVar("Made")
 
 

@@ -74,7 +74,7 @@ class AddressTransport:
 
     def predict(self, call: Mapping[str, Any]) -> object:
         """Never needed, since it streams."""
-        raise NotImplementedError
+        raise AssertionError("a predictor at an address always streams")
 
     def info(self) -> BackendInfo:
         """What it says about itself; only where it is, while that is not known."""

@@ -229,7 +229,8 @@ def test_base_that_lacks_characters_is_not_offered_and_settings_are_refused_in_w
     page.get_by_role("button", name="Settings").click()
     page.fill("#train-dropout input", "7")
     page.wait_for_selector("#train-facts p:has-text('Dropout (dropout) is 7.0; give a number from 0 to 0.95')")
-    page.click("#train-start")
+    page.focus("#train-start")
+    page.keyboard.press("Enter")
     page.wait_for_selector("[data-testid=toast-text]:has-text('Dropout (dropout) is 7.0')")
 
 

@@ -84,6 +84,8 @@ class Setup:
                 elem_id="train-one-core",
             )
         self.name = gr.Textbox(label="Name of the run", max_lines=1, elem_id="train-name", max_length=64)
+        # Above what comes and goes with every change, so that it stays where a visitor presses.
+        self.start = gr.Button("Start", variant="primary", elem_id="train-start")
         self.estimate = gr.HTML("", elem_id="train-estimate", apply_default_css=False)
 
     @property

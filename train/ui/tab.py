@@ -48,7 +48,6 @@ class TrainTab:
         with gr.Row(elem_id="train"):
             with gr.Column(scale=2, min_width=300, elem_id="train-setup"):
                 self._setup = Setup(root, jobs, TextStore(texts), self._timing, environment.get("TIKTOKEN_CACHE_DIR"))
-                self._start = gr.Button("Start", variant="primary", elem_id="train-start")
             with gr.Column(scale=5, min_width=320, elem_id="train-live"):
                 with gr.Row(elem_classes=["actions"]):
                     # Any value is let through: the runs change all the time, and the folder alone knows them.
@@ -96,7 +95,7 @@ class TrainTab:
         suited: dict[str, Any] = {
             "fn": self._suit,
             "inputs": [setup.data, setup.preset, setup.base],
-            "outputs": [*setup.outputs, self._start],
+            "outputs": [*setup.outputs, self._setup.start],
             "trigger_mode": "always_last",
             "concurrency_id": "train-suit",
             "concurrency_limit": 1,
@@ -136,7 +135,7 @@ class TrainTab:
         self._idle.change(self._time, [*setup.inputs, setup.one_core], setup.estimate, **QUIET)
         opened.then(self._time_once, [*setup.inputs, setup.one_core, setup.estimate], setup.estimate, **QUIET)
 
-        self._start.click(
+        self._setup.start.click(
             self._begin_run,
             [*setup.inputs, setup.one_core, setup.name],
             [*watched["outputs"], setup.name],
