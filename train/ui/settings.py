@@ -71,6 +71,11 @@ class SettingsForm:
                     )
 
     @staticmethod
+    def resting(rests: bool) -> list[Any]:
+        """Fields that take nothing for a while, or again."""
+        return [gr.update(interactive=not rests)] * len(SETTINGS)
+
+    @staticmethod
     def updates(config: TrainConfig) -> list[Any]:
         """What the fields show of these settings; those that are decided cannot be changed."""
         fitted = config.tokenizer == "bpe"

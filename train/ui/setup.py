@@ -106,6 +106,10 @@ class Setup:
         ]
         return named + [(f"{name}, yours", self._value(self._texts.path(name))) for name in self._texts.names()]
 
+    def resting(self, rests: bool) -> list[Any]:
+        """Updates of `outputs` while the settings are being found, or when that failed: what is typed would be lost."""
+        return [gr.skip()] * 5 + self.form.resting(rests) + [gr.skip()]
+
     def config(self, data: str, preset: str, base: str, *values: Any) -> TrainConfig:
         """The settings that the form stands for; GPTError in words where they are none."""
         return chosen_config(usual_config(preset, base or "", data), values)
@@ -117,9 +121,9 @@ class Setup:
         try:
             corpus = self._load(data)
         except GPTError as error:
-            nothing = [gr.skip()] * (len(self.form.controls) + 2)
-            facts = note(sentence(error), "warn")
-            return [choices, gr.update(visible=self.lacks(data)), facts, *nothing, self._name(data, preset, "")]
+            facts, fields = note(sentence(error), "warn"), self.form.resting(False)
+            name = self._name(data, preset, "")
+            return [choices, gr.update(visible=self.lacks(data)), facts, gr.skip(), gr.skip(), *fields, name]
         bases, left_out = self._bases(corpus)
         base = base if base in [value for _, value in bases] else NOTHING
         try:
@@ -128,7 +132,7 @@ class Setup:
         except GPTError as error:
             config = None
             facts = note(sentence(error), "bad")
-        fields = self.form.updates(config) if config else [gr.skip()] * len(self.form.controls)
+        fields = self.form.updates(config) if config else self.form.resting(False)
         return [
             choices,
             gr.update(visible=False),

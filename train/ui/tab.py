@@ -215,14 +215,13 @@ class TrainTab:
 
     def _suit(self, *values: Any) -> Generator[list[Any], None, None]:
         """Settings that suit the text; no run starts before they stand there. A bug is the log's, not the page's."""
-        unchanged = [gr.skip()] * len(self._setup.outputs)
-        yield [*unchanged, gr.update(interactive=False)]
+        yield [*self._setup.resting(True), gr.update(interactive=False)]
         try:
             yield [*self._setup.suit(*values), gr.update(interactive=True)]
         except Exception:
             logger.exception("the text could not be examined")
             gr.Warning(BROKEN)
-            yield [*unchanged, gr.update(interactive=True)]
+            yield [*self._setup.resting(False), gr.update(interactive=True)]
 
     def _facts(self, *fields: Any) -> str:
         try:
