@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -79,11 +80,21 @@ def in_event_loop(make: Callable[[], Made]) -> Made:
         return pool.submit(asyncio.run, call()).result()
 
 
+class _Server(uvicorn.Server):
+    """Lets go of the connections that browsers keep open: else they are found unclosed in the middle of other tests."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        await asyncio.sleep(0.1)
+
+
 @contextlib.contextmanager
 def served(catalogue: Catalogue, connection: Connection | None = None) -> Iterator[str]:
     """Serve the catalogue's page in a thread; its address."""
     application = in_event_loop(lambda: create_app(catalogue, connection))
-    server = uvicorn.Server(uvicorn.Config(application, port=0, log_level="critical", timeout_graceful_shutdown=1))
+    server = _Server(uvicorn.Config(application, port=0, log_level="critical", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, name="server", daemon=True)
     thread.start()
     try:
