@@ -25,17 +25,19 @@ _C2, _C3, _C4, _C5, _C6, _C7 = (np.float32(1 / n) for n in (2, 6, 24, 120, 720, 
 
 @within
 def exp(x):
-    """Give e ** x of a float32 between -87 and 88; outside, of the nearer end.
+    """Give e ** x of a float32; 0 below -87, and e ** 88 above 88.
 
     x = n ln 2 + r with |r| <= ln 2 / 2; 2 ** n is written into the exponent, e ** r is Taylor's polynomial of degree
     7, whose remainder is below 6e-9 there (Cody and Waite 1980 for the two parts of ln 2).
     """
+    zero = x < _LOWEST
     x = min(max(x, _LOWEST), _HIGHEST)
     shifted = x * _LOG2E + _ROUND
     n = shifted - _ROUND
     r = (x - n * _LN2_HIGH) - n * _LN2_LOW
     e = ((((((_C7 * r + _C6) * r + _C5) * r + _C4) * r + _C3) * r + _C2) * r + _ONE) * r + _ONE
-    return e * float_of_bits(np.int32((bits_of_float(shifted) - _ROUND_BITS + np.int32(127)) << np.int32(23)))
+    power = float_of_bits(np.int32((bits_of_float(shifted) - _ROUND_BITS + np.int32(127)) << np.int32(23)))
+    return np.float32(0.0) if zero else e * power
 
 
 _P = np.float32(0.3275911)
