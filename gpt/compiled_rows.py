@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from gpt.compiled.compiled_model import MAX_STEPS, CompiledModel, Row
+from gpt.compiled.prepare import compile_entries
 from gpt.model import GPT
 from gpt.piece import Piece
 from gpt.sampling import SamplingParams, Uniforms
@@ -58,10 +59,10 @@ class CompiledRows:
         return result
 
     def warm_up(self) -> None:
-        """Make one token, so that everything is compiled."""
+        """Compile, or load what is kept on disk, and make one token."""
+        compile_entries()
         greedy = SamplingParams(temperature=0)
         self.advance([Piece([0], True, greedy, Uniforms(torch.Generator()))])
-        self._model.wake()
         self.clear(0)
 
     def clear(self, row: int) -> None:

@@ -10,8 +10,8 @@ row, and the text goes on from there: positions cannot slide, and one reading ev
 one at every token. The last token then sees between half a context and a whole one.
 
 **Two paths.** PyTorch advances the rows on every device. On a CPU at float32 a second path, compiled by numba, takes
-over as soon as it is ready, in the midst of texts too: compiling it takes seconds once on a machine, and a quarter of
-one when it is found on disk. Where it cannot run, `path` says why, and PyTorch goes on.
+over as soon as it is ready, in the midst of texts too: another process compiles it, which takes ten seconds once on a
+machine and one when it is found on disk. Where it cannot run, `path` says why, and PyTorch goes on.
 
 **What a seed repeats.** Each request draws from a generator of its own, one number a token, so what runs beside it
 cannot change its draws. On the compiled path nor can it change a bit of its logits: a row is computed in the same
@@ -27,13 +27,14 @@ import atexit
 import secrets
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from gpt.batch import Advanced, Batch, Sequence, failing
+from gpt.compiler import compile_elsewhere
 from gpt.errors import BackendClosedError, ConfigError, QueueFullError, RequestError
 from gpt.generation import GeneratedToken, Generation
 from gpt.model import GPT
@@ -108,13 +109,14 @@ class Engine:
         self._compiled: CompiledRows | None = None  # ready, and not yet taken
         self.path = "PyTorch"
         if compiled:
-            self._compile(model)
+            self._get_ready(model)
             if self._compiled is None:
                 raise ConfigError(f"the compiled path cannot run here: {self.path.removeprefix('PyTorch: ')}")
             self._adopt()
         elif compiled is None and background:
             self.path = "PyTorch: the compiled path is getting ready"
-            threading.Thread(target=self._compile, args=(model,), name="gpt-compile", daemon=True).start()
+            # No daemon: what ends in the midst of loading compiled code takes the process down.
+            threading.Thread(target=self._get_ready, args=(model, compile_elsewhere), name="gpt-compile").start()
 
     @property
     def active(self) -> int:
@@ -265,19 +267,22 @@ class Engine:
             self._batch.adopt(self._compiled)
             self._compiled, self.path = None, "compiled"
 
-    def _compile(self, model: GPT) -> None:
-        """Get the compiled path ready, or say in `path` why it cannot be."""
+    def _get_ready(self, model: GPT, prepare: Callable[[], None] = lambda: None) -> None:
+        """Get the compiled path ready once all is prepared, or say in `path` why it cannot be."""
         weight = model.head.weight
         if weight.device.type != "cpu" or weight.dtype != torch.float32:
             self.path = "PyTorch: the compiled path is for a CPU at float32"
             return
         try:
+            prepare()
+            if self._closed:
+                return
             from gpt.compiled_rows import CompiledRows
 
             rows = CompiledRows(model, self.max_streams, self._prefill_tokens, self._team)
             rows.warm_up()
         except Exception as error:  # whatever numba, its cache or this machine may come up with
-            self.path = f"PyTorch: the compiled path did not get ready ({type(error).__name__}: {error})"
+            self.path = f"PyTorch: the compiled path did not get ready ({error})"
             return
         with self._changed:
             if not self._closed:

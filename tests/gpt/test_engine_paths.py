@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -10,12 +13,13 @@ import pytest
 import torch
 
 from gpt import load_checkpoint
+from gpt.compiler import compile_elsewhere
 from gpt.engine import Engine
-from gpt.errors import ConfigError
+from gpt.errors import BackendError, ConfigError
 from gpt.sampling import SamplingParams
 from tests.tiny_engine import GREEDY, make_engine, make_model, prompt, run, uncached_greedy
 
-CHECKPOINTS = Path(__file__).resolve().parents[2] / "checkpoints"
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2, 5, 14, 20, 30])
@@ -27,7 +31,7 @@ def test_a_text_goes_on_as_it_would_have_when_the_path_changes(steps):
     for _ in range(steps):
         engine.step()
     assert engine.path == "PyTorch"
-    engine._compile(model)
+    engine._get_ready(model)
     assert run(engine, *generations) == [uncached_greedy(model, prompt(length), 40) for length in lengths]
     assert engine.path == "compiled"
     engine.close()
@@ -35,8 +39,12 @@ def test_a_text_goes_on_as_it_would_have_when_the_path_changes(steps):
 
 def test_the_background_engine_answers_at_once_and_changes_when_the_other_path_is_ready(monkeypatch):
     ready = threading.Event()
-    compile_now = Engine._compile
-    monkeypatch.setattr(Engine, "_compile", lambda engine, model: ready.wait() and compile_now(engine, model))
+
+    def prepare():
+        ready.wait()
+        compile_elsewhere()
+
+    monkeypatch.setattr("gpt.engine.compile_elsewhere", prepare)
     model = make_model()
     engine = Engine(model, max_streams=2)
     generation = engine.submit(prompt(3), GREEDY, 1_000_000)
@@ -59,8 +67,8 @@ def test_without_numba_pytorch_goes_on_and_the_path_says_why(monkeypatch):
     monkeypatch.setitem(sys.modules, "numba", None)
     model = make_model()
     engine = make_engine(model)
-    engine._compile(model)
-    assert engine.path.startswith("PyTorch: the compiled path did not get ready (ModuleNotFoundError: ")
+    engine._get_ready(model)
+    assert engine.path.startswith("PyTorch: the compiled path did not get ready (")
     assert run(engine, engine.submit(prompt(3), GREEDY, 20)) == [uncached_greedy(model, prompt(3), 20)]
     with pytest.raises(ConfigError, match=r"the compiled path cannot run here: .* did not get ready"):
         make_engine(model, compiled=True)
@@ -75,14 +83,14 @@ def test_an_engine_that_was_closed_meanwhile_keeps_no_compiled_path():
     model = make_model()
     engine = make_engine(model)
     engine.close()
-    engine._compile(model)
+    engine._get_ready(model)
     assert engine._compiled is None and engine.path == "PyTorch"
 
 
 @pytest.mark.parametrize("name", ["laptop", "shakespeare"])
 def test_both_paths_write_the_same_text(name):
     """Greedy over 200 prompts past the context, and with seeds; where two logits are equal up to rounding they part."""
-    checkpoint = load_checkpoint(CHECKPOINTS / name)
+    checkpoint = load_checkpoint(ROOT / "checkpoints" / name)
     model, count = checkpoint.model, 200 if name == "laptop" else 20
     generator = torch.Generator().manual_seed(0)
     prompts = [torch.randint(model.config.vocab_dim, (1 + n % 30,), generator=generator).tolist() for n in range(count)]
@@ -95,3 +103,36 @@ def test_both_paths_write_the_same_text(name):
         texts.append(run(engine, *generations))
         engine.close()
     assert texts[0] == texts[1]
+
+
+def test_a_compiler_that_fails_is_a_sentence_in_the_path(monkeypatch):
+    monkeypatch.setattr("gpt.compiled.prepare.is_prepared", lambda: False)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(BackendError, match="the compiler ended with exit status 1"):
+        compile_elsewhere()
+    model = make_model()
+    engine = make_engine(model)
+    engine._get_ready(model, compile_elsewhere)
+    assert engine.path.endswith("did not get ready (the compiler ended with exit status 1)")
+
+
+def test_the_compiler_needs_a_place_to_keep_the_code_and_no_torch(tmp_path):
+    """In a copy that cannot be written to, with no cache of the user's either."""
+    command = "import sys; from gpt.compiled.prepare import main; print(main(), 'torch' in sys.modules)"
+    copy = tmp_path / "copy"
+    shutil.copytree(ROOT / "gpt", copy / "gpt", ignore=shutil.ignore_patterns("__pycache__", "ui", "vertex"))
+    # A file where a folder would be made: not even root can keep anything there.
+    (copy / "gpt" / "compiled" / "__pycache__").touch()
+    (tmp_path / "file").touch()
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path / "file"), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", command], cwd=copy, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["1", "False"]
+    assert done.stderr == "there is no folder to keep compiled code in; set NUMBA_CACHE_DIR to one\n"
+
+
+def test_a_program_that_ends_while_the_path_gets_ready_ends_well():
+    command = "from tests.tiny_engine import *; print(next(Engine(make_model()).submit([1], GREEDY)).token_id)"
+    done = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.strip().isdigit()
