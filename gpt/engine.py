@@ -24,6 +24,7 @@ logits that are equal up to rounding.
 from __future__ import annotations
 
 import atexit
+import logging
 import secrets
 import threading
 from collections import deque
@@ -42,6 +43,8 @@ from gpt.sampling import Candidates, SamplingParams, Uniforms, candidates, draw,
 
 if TYPE_CHECKING:
     from gpt.compiled_rows import CompiledRows
+
+_log = logging.getLogger(__name__)
 
 SMALL_MODEL = 32_000_000
 """Parameters below which torch decodes with one CPU thread: each operation is then too short to share."""
@@ -283,6 +286,7 @@ class Engine:
             rows.warm_up()
         except Exception as error:  # whatever numba, its cache or this machine may come up with
             self.path = f"PyTorch: the compiled path did not get ready ({error})"
+            _log.warning(self.path)
             return
         with self._changed:
             if not self._closed:
