@@ -14,23 +14,25 @@ _POLL_S = 0.05
 _one_at_a_time = threading.Lock()
 
 
-def compile_elsewhere() -> None:
+def compile_elsewhere() -> bool:
     """Let another process put the compiled code on disk, from where it is loaded in a quarter of a second.
 
     Compiling here would take the interpreter from the threads that make text meanwhile. It takes about ten seconds
     once on a machine; should this program end before, the other process finishes for the next one.
 
+    Returns:
+        whether there is time to load it: False where this program is ending.
+
     Raises:
         ImportError: numba is not installed.
-        BackendError: it failed, with the last line of what it said; or this program is ending.
+        BackendError: it failed, with the last line of what it said.
     """
     from gpt.compiled.prepare import is_prepared
 
     with _one_at_a_time:
         if not is_prepared():
             _compile()
-    if _ending():
-        raise BackendError("the program is ending")
+    return not _ending()
 
 
 def _compile() -> None:

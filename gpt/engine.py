@@ -270,15 +270,14 @@ class Engine:
             self._batch.adopt(self._compiled)
             self._compiled, self.path = None, "compiled"
 
-    def _get_ready(self, model: GPT, prepare: Callable[[], None] = lambda: None) -> None:
+    def _get_ready(self, model: GPT, prepare: Callable[[], bool] = lambda: True) -> None:
         """Get the compiled path ready once all is prepared, or say in `path` why it cannot be."""
         weight = model.head.weight
         if weight.device.type != "cpu" or weight.dtype != torch.float32:
             self.path = "PyTorch: the compiled path is for a CPU at float32"
             return
         try:
-            prepare()
-            if self._closed:
+            if not prepare() or self._closed:
                 return
             from gpt.compiled_rows import CompiledRows
 

@@ -42,7 +42,7 @@ def test_the_background_engine_answers_at_once_and_changes_when_the_other_path_i
 
     def prepare():
         ready.wait()
-        compile_elsewhere()
+        return compile_elsewhere()
 
     monkeypatch.setattr("gpt.engine.compile_elsewhere", prepare)
     model = make_model()
