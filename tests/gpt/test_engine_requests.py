@@ -230,7 +230,7 @@ def test_closing_waits_for_the_step_under_way(monkeypatch):
         return forward(input_ids)
 
     monkeypatch.setattr(model.token_embedding, "forward", slow)
-    engine = Engine(model, num_threads=1)
+    engine = Engine(model, num_threads=1, compiled=False)
     engine.submit(prompt(3))
     assert inside.wait(10)
     engine.close()
