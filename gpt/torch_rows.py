@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from torch import Tensor
 
 from gpt.decode_head import decode_head
 from gpt.decode_step import decode_step
+from gpt.graph_step import GraphStep
 from gpt.kv_cache import KVCache
 from gpt.model import GPT
+
+_log = logging.getLogger(__name__)
 
 
 class TorchRows:
@@ -25,6 +30,7 @@ class TorchRows:
         self._fronts = [self._cache.rows(0, rows) for rows in range(1, max_streams + 1)]
         self._hidden_states = model.hidden_states
         self._decode_step = decode_step(model)
+        self._graph = GraphStep(self._decode_step, self._cache) if self._device.type == "cuda" else None
         self.head = decode_head(model.head)
 
     @property
@@ -34,6 +40,12 @@ class TorchRows:
 
     def decode(self, ids: list[int]) -> Tensor:
         """Feed each of the first len(ids) rows one token; the states behind them (len(ids), embed_dim)."""
+        if self._graph is not None:
+            try:
+                return self._graph.decode(ids)
+            except (RuntimeError, AssertionError) as error:  # a driver, or a model, that cannot be recorded
+                _log.warning("the steps are not recorded as CUDA graphs (%s); they are launched one by one", error)
+                self._graph = None
         input_ids = torch.tensor(ids, device=self._device)[:, None]
         return self._decode_step(input_ids, self._fronts[len(ids) - 1])[:, -1]
 
