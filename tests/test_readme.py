@@ -65,6 +65,19 @@ def serves(words: list[str], clone: Path) -> None:
         assert process.wait(timeout=20) == 0
 
 
+def asks_the_page(words: list[str], clone: Path) -> None:
+    """Ask a page of the clone, on a free port."""
+    command = [sys.executable, "app.py", "--port", "0", "--device", "cpu"]
+    with subprocess.Popen(command, cwd=clone, text=True, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            address = re.search(r"http://\S+/", process.stdout.readline())
+            assert address is not None
+            execute([word.replace("http://127.0.0.1:7860/", address[0]) for word in [*words, "--fail"]], clone)
+        finally:
+            process.send_signal(signal.SIGINT)
+
+
 def _parser(words: list[str]) -> argparse.ArgumentParser:
     module = "app" if words[1] == "app.py" else words[words.index("-m") + 1]
     parsers = {
@@ -144,6 +157,7 @@ def is_the_ci_script(words: list[str], clone: Path) -> None:
 CHECKS: tuple[tuple[str, Check], ...] = (
     ("python3 -m venv *", installs),
     ("python app.py --host 0.0.0.0 *", parses),
+    ("curl *", asks_the_page),
     ("python app.py --checkpoint checkpoints/laptop", serves),
     ("python app.py *", parses),
     ("python -m gpt.generate *", runs),

@@ -63,9 +63,12 @@ def refusal(error: Exception) -> Refusal:
     if isinstance(error, TokenizerError):
         return Refusal(400, str(error), "prompt")
     if isinstance(error, RequestError):
-        name, _, rest = str(error).partition(" ")
-        name = NAMES.get(name, name)
-        return Refusal(400, f"{name} {rest}", name if name.isidentifier() and name != "the" else None)
+        message = str(error)
+        name = message.removeprefix("the ").partition(" ")[0]
+        if name in NAMES:
+            message = message.replace(name, NAMES[name], 1)
+            name = NAMES[name]
+        return Refusal(400, message, name if name.isidentifier() else None)
     if isinstance(error, QueueFullError):
         return Refusal(429, str(error), code="rate_limit_exceeded")
     if isinstance(error, BackendClosedError):

@@ -98,7 +98,7 @@ def test_echo_scores_a_prompt_as_text_and_as_tokens(client: openai.OpenAI, local
     other = as_text.choices[0].logprobs
     assert other and other.token_logprobs and len(other.token_logprobs) == len(ids) + 1
     assert other.token_logprobs[: len(ids)] == given.token_logprobs
-    logits = local._model(torch.tensor([ids[:20]])).log_softmax(-1)[0]
+    logits = local._model(torch.tensor([ids[:20]])).log_softmax(-1)[0].detach()
     expected = [float(logits[place, ids[place + 1]]) for place in range(19)]
     assert given.token_logprobs[1:20] == pytest.approx(expected, abs=1e-4)
 
@@ -169,7 +169,7 @@ def test_a_wrong_value_is_refused_by_its_name(address: str, fields: dict[str, ob
     answer = ask(address, "/v1/completions", {"prompt": "a", **fields})
     error = answer.content["error"]
     assert (answer.status, error["type"], error["param"]) == (400, "invalid_request_error", param), error
-    assert set(error) == {"message", "type", "param", "code"} and error["message"].startswith(("prompt", param, "n "))
+    assert set(error) == {"message", "type", "param", "code"} and error["message"].startswith(("the ", param))
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b"null", b'{"prompt": "a", "temperature": NaN}', b"\xff"])
