@@ -251,7 +251,9 @@ def _execute(run: Run, stop: StopRequest, is_main: bool) -> str:
         if not bar.disable and not math.isnan(loss):
             shown = bar.format_dict
             speed = (step - shown["initial"]) * run.trainer.tokens_per_step / (shown["elapsed"] or math.inf)
-            bar.set_postfix_str(f"loss {loss:.3f}, {speed:,.0f} tokens/s", refresh=False)
+            used = run.utilisation(speed)
+            part = "" if used is None else f", {used:.0%} of the GPU"
+            bar.set_postfix_str(f"loss {loss:.3f}, {speed:,.0f} tokens/s{part}", refresh=False)
         bar.update()
 
     with bar:

@@ -35,6 +35,7 @@ from train.sample import sample
 from train.state import has_state, read_state, read_tokenizer
 from train.status import RunStatus, read_status
 from train.trainer import Evaluation, Trainer
+from train.utilisation import utilisation
 
 
 class _StopAsked(Exception):
@@ -203,17 +204,17 @@ class Run:
         def step_made(step: int, loss: float) -> None:
             on_step(step, loss)
             if self._folder is not None and not math.isnan(loss):
-                done = (step - first) * self.trainer.tokens_per_step
-                speed = done / (time.perf_counter() - started)
-                self._folder.add_metrics(
-                    {
-                        "step": step,
-                        "seconds": round(self.trainer.state.seconds, 2),
-                        "tokens": self.trainer.state.tokens,
-                        "train_loss": loss,
-                        "tokens_per_second": round(speed, 1),
-                    }
-                )
+                speed = (step - first) * self.trainer.tokens_per_step / (time.perf_counter() - started)
+                metrics = {
+                    "step": step,
+                    "seconds": round(self.trainer.state.seconds, 2),
+                    "tokens": self.trainer.state.tokens,
+                    "train_loss": loss,
+                    "tokens_per_second": round(speed, 1),
+                }
+                if (used := self.utilisation(speed)) is not None:
+                    metrics["utilisation"] = round(used, 4)
+                self._folder.add_metrics(metrics)
 
         if self._folder is not None:
             self._tell_status("training")
@@ -238,6 +239,11 @@ class Run:
             self._tell_status("paused" if outcome == "stopped" else "finished")
         self._processes.barrier()
         return outcome
+
+    def utilisation(self, tokens_per_second: float) -> float | None:
+        """The part of what its GPUs can multiply that such a speed uses; None on a CPU or an unknown GPU."""
+        speed = tokens_per_second / self._processes.world_size
+        return utilisation(self.trainer.model, self.config.precision, speed)
 
     def _count_ngrams(self) -> list[float]:
         """The ladder that the run is measured by."""
