@@ -240,10 +240,9 @@ class Run:
         self._processes.barrier()
         return outcome
 
-    def utilisation(self, tokens_per_second: float) -> float | None:
-        """The part of what its GPUs can multiply that such a speed uses; None on a CPU or an unknown GPU."""
-        speed = tokens_per_second / self._processes.world_size
-        return utilisation(self.trainer.model, self.config.precision, speed)
+    def utilisation(self, speed: float) -> float | None:
+        """The part of its GPUs' peak that so many tokens a second use; None on a CPU or an unknown GPU."""
+        return utilisation(self.trainer.model, self.config.precision, speed / self._processes.world_size)
 
     def _count_ngrams(self) -> list[float]:
         """The ladder that the run is measured by."""
