@@ -142,7 +142,7 @@ def _drop_below(row, maxima, border, last, weights, sums):
                 kept = row[token] > border or (row[token] == border and token <= last)
                 weight = weights[token] if kept else _ZERO
                 weights[token] = weight
-                part += weight
+                part += float(weight)
         else:
             for token in range(panel * WIDTH, panel * WIDTH + WIDTH):
                 weights[token] = _ZERO

@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 FILTERS: dict[str, dict[str, float]] = {
@@ -38,10 +39,11 @@ def run(arguments: list[str]) -> None:
     import torch
 
     from gpt import load_checkpoint
-    from gpt.compiled.draw import choose
+    from gpt.compiled import draw as compiled_draw
     from gpt.compiled.panel import WIDTH
     from gpt.sampling import SamplingParams, Uniforms, candidates, draw
 
+    choose: Any = compiled_draw.choose
     torch.set_num_threads(1)
     checkpoint = load_checkpoint(ROOT / "checkpoints" / "shakespeare")
     ids = checkpoint.tokenizer.encode((ROOT / "data" / "sonnets.txt").read_text(encoding="utf-8")[:2000])[:100]
