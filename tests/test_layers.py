@@ -27,6 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("gpt.engine", "gpt.checkpoint_store"),
     ("gpt.backends.*",),
     ("gpt.vertex.*",),
+    ("gpt.hub.*",),
     ("gpt.generate", "gpt.checkpoints", "gpt.ui.*"),
     ("app",),
 )
@@ -49,6 +50,7 @@ CONFINED = {
     "gradio": ("app", "gpt.ui.*", "train.ui.*"),
     "google": ("gpt.vertex.*", "train.vertex.*"),
     "kfp": ("gpt.vertex.*", "train.vertex.*"),
+    "huggingface_hub": ("gpt.hub.*",),
 }
 ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "putenv"}
 UNPICKLERS = {"pickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}

@@ -41,8 +41,8 @@ def check_exportable(config: GPTConfig) -> None:
     for name in ("bias", "qkv_bias"):
         if getattr(config, name):
             raise HubError(
-                f"{name} is true with rotary positions and normalised queries: the class of transformers that has both, "
-                f"Qwen3ForCausalLM, has no such bias; train with --no-{name.replace('_', '-')}"
+                f"{name} is true with rotary positions and normalised queries: the class of transformers that has "
+                f"both, Qwen3ForCausalLM, has no such bias; train with --no-{name.replace('_', '-')}"
             )
     if config.activation != "relu_squared":
         raise HubError(

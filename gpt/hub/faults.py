@@ -25,7 +25,9 @@ def in_words(doing: str) -> Iterator[None]:
     try:
         yield
     except errors.GatedRepoError as error:
-        raise HubError(f"{doing}: its owner lets in only who asked; ask on its page of the Hub, then {TOKEN}") from error
+        raise HubError(
+            f"{doing}: its owner lets in only who asked; ask on its page of the Hub, then {TOKEN}"
+        ) from error
     except errors.RepositoryNotFoundError as error:
         raise HubError(f"{doing}: the Hub has no such repository, or not for this account; {TOKEN}") from error
     except errors.RevisionNotFoundError as error:
@@ -37,18 +39,20 @@ def in_words(doing: str) -> Iterator[None]:
         raise HubError(f"{doing}: that is no name of a repository; give OWNER/NAME, or NAME alone") from error
     except errors.OfflineModeIsEnabled as error:
         raise HubError(f"{doing}: HF_HUB_OFFLINE is set, so nothing is asked of the network; unset it") from error
-    except errors.HfHubHTTPError as error:
-        raise HubError(f"{doing}: {_refusal(error)}") from error
-    except errors.HTTPError as error:  # no answer at all
-        raise HubError(
-            f"{doing}: the Hub cannot be reached ({str(error) or type(error).__name__}); try again with a network"
-        ) from error
+    except errors.HTTPError as error:
+        raise HubError(f"{doing}: {_reason(error)}") from error
+    except RuntimeError as error:  # so it wraps what went wrong while it sent a large file
+        if not isinstance(error.__cause__, errors.HTTPError):
+            raise
+        raise HubError(f"{doing}: {_reason(error.__cause__)}") from error
 
 
-def _refusal(error: Exception) -> str:
-    """What the Hub answered, and what to do about it."""
+def _reason(error: Exception) -> str:
+    """What the Hub answered, if it did, and what to do about it."""
     response = getattr(error, "response", None)
-    status = response.status_code if response is not None else 0
+    if response is None:
+        return f"the Hub cannot be reached ({str(error) or type(error).__name__}); try again with a network"
+    status = response.status_code
     said = (getattr(error, "server_message", None) or "").strip().rstrip(".")
     words = f"the Hub answered {status}" + (f" ({said})" if said else "")
     if status == 401:

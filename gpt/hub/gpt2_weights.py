@@ -1,7 +1,7 @@
-"""A checkpoint as transformers' GPT2LMHeadModel: the same logits, also where its head has a bias, which that class lacks.
+"""A checkpoint as transformers' GPT2LMHeadModel: the same logits, also where the head has a bias.
 
-A head's bias travels in a column of its own. GPT-2's class wants one width for all, so each head is widened by one,
-and the stream from E to E' = H (D + 1) columns:
+That class has no place for one: it travels in a column of its own. GPT-2's class wants one width for all, so each head
+is widened by one, and the stream from E to E' = H (D + 1) columns:
 
 - whatever is written to the stream is centred and gets zeros behind it. Only LayerNorms read the stream, and they take
   its mean away anyhow, so centring changes nothing; and with zeros behind it the mean over E' columns is zero too;

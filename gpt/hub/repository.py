@@ -12,8 +12,8 @@ from gpt.errors import HubError
 from gpt.hub.faults import in_words
 
 BLOCK_BYTES = 1 << 20
-# Told the bytes that have arrived since the last call; what it raises ends the download.
-Progress = Callable[[int], None]
+# Told the bytes that have arrived and those of all files; what it raises ends the download.
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -91,36 +91,51 @@ class Hub:
         }
         return Listing(repository, kind, info.sha, files)
 
-    def fetch(self, listing: Listing, path: str, progress: Progress | None = None) -> Path:
-        """The file at `path` of a listing, from the library's cache or downloaded, and verified.
+    def fetch(self, listing: Listing, paths: Sequence[str], progress: Progress | None = None) -> dict[str, Path]:
+        """Files of a listing by path, from the library's cache or downloaded, and verified.
 
         Raises:
-            HubError: it is not there, cannot be fetched, or is not what the listing says.
+            HubError: one is not there, cannot be fetched, or is not what the listing says.
         """
+        if missing := [path for path in paths if path not in listing.files]:
+            raise HubError(
+                f"{listing.repository} has no {missing[0]}; it has {', '.join(sorted(listing.files)[:8]) or 'nothing'}"
+            )
+        total, received, found = sum(listing.files[path].size for path in paths), 0, {}
+        for path in paths:
+
+            def arrived(part: int, before: int = received) -> None:
+                if progress is not None:
+                    progress(before + part, total)
+
+            arrived(0)
+            found[path] = self._fetch(listing, listing.files[path], arrived)
+            received += listing.files[path].size
+            arrived(listing.files[path].size)
+        return found
+
+    def _fetch(self, listing: Listing, file: RemoteFile, arrived: Callable[[int], None]) -> Path:
         from huggingface_hub import hf_hub_download
 
-        file = listing.files.get(path)
-        if file is None:
-            raise HubError(f"{listing.repository} has no {path}; it has {', '.join(sorted(listing.files)[:8])}")
-        with in_words(f"{path} of {listing.repository} cannot be fetched"):
+        with in_words(f"{file.path} of {listing.repository} cannot be fetched"):
             try:
                 local = Path(
                     hf_hub_download(
                         listing.repository,
-                        path,
+                        file.path,
                         repo_type=listing.kind,
                         revision=listing.revision,
                         cache_dir=self._cache,
                         endpoint=self._endpoint,
                         token=self._token,
-                        tqdm_class=_silent_bar(progress),
+                        tqdm_class=_silent_bar(arrived),
                     )
                 )
             except OSError as error:
                 if error.errno is None or error.filename is None:  # the library's own, which in_words knows
                     raise
                 raise HubError(
-                    f"{path} of {listing.repository} cannot be kept ({error.strerror}); free some space, or name "
+                    f"{file.path} of {listing.repository} cannot be kept ({error.strerror}); free some space, or name "
                     "another folder with HF_HOME"
                 ) from error
         _verify(file, local, listing)
@@ -168,17 +183,18 @@ class Hub:
         return HfApi(endpoint=self._endpoint, token=self._token)
 
 
-def _silent_bar(progress: Progress | None) -> Any:
-    """The library's progress bar, which shows nothing and tells the bytes."""
+def _silent_bar(arrived: Callable[[int], None]) -> Any:
+    """The library's progress bar, which shows nothing and tells the bytes of the file so far."""
     from huggingface_hub.utils import tqdm
 
     class Silent(tqdm):
         def __init__(self, *args: Any, **options: Any) -> None:
-            super().__init__(*args, **(options | {"disable": True}))
+            super().__init__(*args, **(options | {"disable": True}))  # type: ignore[no-untyped-call]
+            self._arrived = int(options.get("initial") or 0)
 
         def update(self, n: float | None = 1) -> bool | None:
-            if progress is not None:
-                progress(int(n or 0))
+            self._arrived += int(n or 0)
+            arrived(self._arrived)
             return super().update(n)
 
     return Silent

@@ -10,8 +10,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gpt.gpt2_tokenizer import END_OF_TEXT, END_OF_TEXT_ID
-from gpt.tokenizer import TOKENIZER_FILE, VOCABULARY_FILE, Tokenizer
+from gpt.gpt2_tokenizer import END_OF_TEXT, END_OF_TEXT_ID, VOCABULARY_FILE
+from gpt.tokenizer import Tokenizer
+from gpt.vocabulary import TOKENIZER_FILE
 
 SETTINGS_FILE = "tokenizer_config.json"
 
@@ -42,7 +43,7 @@ def _byte_level(vocab_bpe: str) -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
     _version, *lines = vocab_bpe.splitlines()
-    merges = [tuple(line.split(" ")) for line in lines]
+    merges = [(left, right) for left, _, right in (line.partition(" ") for line in lines)]
     # In this order, which is that of the ids, the visible bytes come first.
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet(), key=lambda character: (ord(character) > 0xFF, character))
     tokens = [*alphabet, *("".join(merge) for merge in merges)]
