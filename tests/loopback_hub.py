@@ -74,10 +74,17 @@ class LoopbackHub:
 
     def add(self, name: str, files: Files, kind: str = "models", **options: bool) -> Repository:
         """A repository with one commit of these files."""
-        repository = Repository(**options)
+        repository = Repository(options.get("private", False), options.get("gated", False))
         repository.commit(files)
         self.repositories[kind, name] = repository
         return repository
+
+    def clear(self) -> None:
+        """Empty it, and forget the faults."""
+        everything: tuple[Any, ...] = (self.repositories, self.large, self.asked, self.damaged, self.cut, self.lists)
+        for collection in everything:
+            collection.clear()
+        self.pieces_s = 0.0
 
     def files(self, name: str, kind: str = "models") -> Files:
         """What the newest commit of a repository has."""

@@ -193,7 +193,7 @@ def test_requirements_are_the_libraries_that_are_imported() -> None:
     imported -= {*sys.stdlib_module_names, "gpt", "train"}
     lines = [
         line
-        for name in ("requirements.txt", "requirements-pipeline.txt")
+        for name in ("requirements.txt", "requirements-pipeline.txt", "requirements-parquet.txt")
         for line in (ROOT / name).read_text(encoding="utf-8").split()
     ]
     required = dict(line.split("==") for line in lines)  # every one with its exact version

@@ -24,7 +24,7 @@ from gpt.vocabulary import TOKENIZER_FILE
 MAX_WEIGHTS_BYTES = 8_000_000_000
 REQUIRED = (WEIGHTS_FILE, CONFIG_FILE, TOKENIZER_FILES[0])
 # Where the names that everybody says live on the Hub.
-OWNERS = {name: f"openai-community/{name}" for name in ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")}
+PUBLISHED = {name: f"openai-community/{name}" for name in ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")}
 
 
 def push_checkpoint(
@@ -219,4 +219,4 @@ def _check_sizes(listing: Listing, paths: Sequence[str]) -> None:
 
 
 def _full_name(repository: str) -> str:
-    return OWNERS.get(repository, repository)
+    return PUBLISHED.get(repository, repository)

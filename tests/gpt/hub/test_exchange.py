@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,11 @@ from tests.loopback_hub import TOKEN, LoopbackHub
 # The library's own, about how it hands a file to what sends it.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 LAPTOP = SHAKESPEARE.parent / "laptop"
+
+
+@pytest.fixture
+def hub(loopback: LoopbackHub, tmp_path: Path) -> Hub:
+    return Hub(loopback.endpoint, TOKEN, tmp_path / "cache")
 
 
 @pytest.fixture
@@ -53,9 +59,9 @@ def test_card_has_metadata_and_figures(loopback: LoopbackHub, hub: Hub) -> None:
 
     push_checkpoint(hub, read_info(LAPTOP), "someone/verse", license="mit")
     text = loopback.files("someone/verse")["README.md"].decode()
-    card = ModelCard(text)
-    assert (card.data.license, card.data.pipeline_tag) == ("mit", "text-generation")
-    figures = {result.metric_name: result.metric_value for result in card.data.eval_results or []}
+    data: Any = ModelCard(text).data
+    assert (data.license, data.pipeline_tag) == ("mit", "text-generation")
+    figures = {result.metric_name: result.metric_value for result in data.eval_results}
     record = read_info(LAPTOP).record
     assert figures == {f"nats per character, {name}": value for name, value in record.nats_per_character.items()}
     assert text.endswith((LAPTOP / "README.md").read_text(encoding="utf-8"))

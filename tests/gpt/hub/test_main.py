@@ -14,25 +14,20 @@ from tests.loopback_hub import TOKEN, LoopbackHub
 ROOT = SHAKESPEARE.parent.parent
 
 
-def call(hub: LoopbackHub, tmp_path: Path, *words: str, token: str = TOKEN) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {
-        "HF_ENDPOINT": hub.endpoint,
-        "HF_TOKEN": token,
-        "HF_HOME": str(tmp_path / "home"),
-        "HF_HUB_DISABLE_XET": "1",
-    }
+def call(*words: str, token: str = TOKEN) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"HF_TOKEN": token}
     command = [sys.executable, "-m", "gpt.hub", *words]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
 def test_push_then_pull_with_the_token_of_the_environment(loopback: LoopbackHub, tmp_path: Path) -> None:
-    pushed = call(loopback, tmp_path, "push", "laptop", "someone/verse", "--private")
+    pushed = call("push", "laptop", "someone/verse", "--private")
     assert (pushed.returncode, pushed.stderr) == (0, "")
     assert pushed.stdout.startswith(f"{loopback.endpoint}/someone/verse/commit/")
-    pulled = call(loopback, tmp_path, "--root", str(tmp_path / "here"), "pull", "someone/verse")
+    pulled = call("--root", str(tmp_path / "here"), "pull", "someone/verse")
     assert (pulled.returncode, pulled.stdout, pulled.stderr) == (0, "verse\n", "")
     assert files_of(tmp_path / "here" / "verse") == files_of(ROOT / "checkpoints" / "laptop")
-    refused = call(loopback, tmp_path, "--root", str(tmp_path / "here"), "pull", "someone/verse", token="hf_other")
+    refused = call("--root", str(tmp_path / "here"), "pull", "someone/verse", token="hf_other")
     assert refused.returncode == 1 and refused.stdout == ""
     assert refused.stderr.startswith("python -m gpt.hub: error: the model someone/verse cannot be listed: ")
     assert refused.stderr.count("\n") == 1
@@ -42,15 +37,15 @@ def test_import_and_export_by_folder(loopback: LoopbackHub, tmp_path: Path) -> N
     save_gpt2(tmp_path / "theirs")
     (tmp_path / "theirs" / "merges.txt").write_bytes((SHAKESPEARE / "vocab.bpe").read_bytes())
     root = ["--root", str(tmp_path / "here")]
-    imported = call(loopback, tmp_path, *root, "import", str(tmp_path / "theirs"), "--name", "mine")
+    imported = call(*root, "import", str(tmp_path / "theirs"), "--name", "mine")
     assert (imported.returncode, imported.stdout, imported.stderr) == (0, "mine\n", "")
-    exported = call(loopback, tmp_path, *root, "export", "mine", str(tmp_path / "back"), "--format", "transformers")
+    exported = call(*root, "export", "mine", str(tmp_path / "back"), "--format", "transformers")
     assert (exported.returncode, exported.stdout) == (0, f"{tmp_path / 'back'}\n")
     assert "GPT2LMHeadModel" in exported.stderr
     assert loopback.asked == []
 
 
 def test_wrong_arguments_leave_with_two(loopback: LoopbackHub, tmp_path: Path) -> None:
-    assert call(loopback, tmp_path, "send", "laptop").returncode == 2
-    assert call(loopback, tmp_path, "pull", "someone/verse", "--name", "a/b").returncode in (1, 2)
-    assert call(loopback, tmp_path, "export", "nothing", str(tmp_path / "x")).returncode == 1
+    assert call("send", "laptop").returncode == 2
+    assert call("pull", "someone/verse", "--name", "a/b").returncode in (1, 2)
+    assert call("export", "nothing", str(tmp_path / "x")).returncode == 1
