@@ -90,12 +90,13 @@ class Run:
             )
         base = load_checkpoint(config.init) if config.init and not self.resumed else None
 
-        def choose_tokenizer(train_text: str, alphabet: str) -> Tokenizer:
+        def choose_tokenizer(read_train_text: Callable[[], str], alphabet: str) -> Tokenizer:
             if self.resumed:
                 return read_tokenizer(out)
             if base is not None:
                 return base.tokenizer
-            return fresh_tokenizer(config, train_text, alphabet, checkpoints_root, tiktoken_cache)
+            fitted_on = "" if config.tokenizer == "gpt2" else read_train_text()
+            return fresh_tokenizer(config, fitted_on, alphabet, checkpoints_root, tiktoken_cache)
 
         self._text = read_run_text(config, data_root, choose_tokenizer)
         self.tokenizer = self._text.tokenizer

@@ -34,8 +34,8 @@ from train.token_shards import (
 )
 from train.turns import in_turn
 
-# Gives a run's tokenizer, from the training text it may be fitted on and a text with all characters.
-ChooseTokenizer = Callable[[str, str], Tokenizer]
+# Gives a run's tokenizer, from what reads the training text that it may be fitted on, and a text with all characters.
+ChooseTokenizer = Callable[[Callable[[], str], str], Tokenizer]
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def read_run_text(config: TrainConfig, data_root: Path, choose: ChooseTokenizer)
         return _read_hub_text(config, data_root, choose)
     corpus = load_corpus(config.data, data_root, min_characters=MIN_CHARACTERS)
     train_text, validation_text = corpus.split(config.train_fraction)
-    tokenizer = choose(train_text, corpus.text)
+    tokenizer = choose(lambda: train_text, corpus.text)
     try:
         train_tokens = encode_text(tokenizer, train_text)
     except UnknownCharacterError as error:
@@ -105,7 +105,7 @@ def _read_hub_text(config: TrainConfig, data_root: Path, choose: ChooseTokenizer
     source, end = text.source, text.training_end(config.train_fraction)
     if source.train_characters + source.validation_characters < MIN_CHARACTERS:
         raise CorpusError(f"the corpus {text.name} is too short; training needs {MIN_CHARACTERS} characters at least")
-    tokenizer = choose(text.beginning(min(end, FITTED_CHARACTERS)), source.alphabet)
+    tokenizer = choose(lambda: text.beginning(min(end, FITTED_CHARACTERS)), source.alphabet)
     folder = text.folder / f"{tokenizer_hash(tokenizer)[:16]}-{end}"
     try:
         with in_turn(folder, lambda: print(f"waiting for another process that prepares {folder}", file=sys.stderr)):
