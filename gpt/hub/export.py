@@ -18,8 +18,6 @@ from gpt.hub.gpt2_weights import gpt2_settings, gpt2_weights
 from gpt.hub.rotary_weights import rotary_settings, rotary_weights
 from gpt.hub.transformers_tokenizer import save_transformers_tokenizer
 
-FORMATS = ("transformers",)
-
 
 def check_exportable(config: GPTConfig) -> None:
     """Raise HubError, which names the field, where no class of transformers has the same logits."""

@@ -49,11 +49,6 @@ class Listing:
     revision: str
     files: Mapping[str, RemoteFile]
 
-    @property
-    def address(self) -> str:
-        """What a person calls it, with the commit."""
-        return f"{self.repository}@{self.revision[:12]}"
-
 
 class Hub:
     """The Hub, or another server that speaks its language.

@@ -104,10 +104,12 @@ def test_end_of_the_text_validates_otherwise(
     assert "".join(text.training_pieces(end)) + text.validation(end) == whole(text)
     monkeypatch.setattr(hub_text, "MAX_VALIDATION", 4)
     assert text.training_end(0.9) == 96
-    with pytest.raises(CorpusError, match=r"cannot be split at the fraction 0\.001"):
-        text.training_end(0.001) if text.training_end(0.99) == 99 else None
-        monkeypatch.setattr(hub_text, "MAX_VALIDATION", 10**6)
-        text.training_end(0.001)
+
+
+def test_text_that_cannot_be_split_is_refused(loopback: LoopbackHub, tmp_path: Path) -> None:
+    text = opened(loopback, tmp_path, {"a.txt": b"x"})
+    with pytest.raises(CorpusError, match=r"cannot be split at the fraction 0\.9: no training or no validation text"):
+        text.training_end(0.9)
 
 
 def test_prepared_text_asks_nobody_again(loopback: LoopbackHub, tmp_path: Path) -> None:
