@@ -143,7 +143,9 @@ class Hub:
             HubError: it cannot be made, as by an account that may not.
         """
         with in_words(f"the model {repository} cannot be made"):
-            return str(self._api().create_repo(repository, repo_type="model", private=private, exist_ok=True).repo_id)
+            # Told nothing, the Hub takes what the owner chose for new repositories.
+            made = self._api().create_repo(repository, repo_type="model", private=private or None, exist_ok=True)
+            return str(made.repo_id)
 
     def commit(self, repository: str, files: Mapping[str, Path | bytes], stale: Sequence[str], message: str) -> str:
         """Write files to a model's repository, all of them or none, in one commit; the commit's address.
