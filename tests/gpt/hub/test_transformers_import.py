@@ -83,8 +83,8 @@ def test_imported_model_writes_the_same_greedy_text(tmp_path: Path, store: Check
     ids = [token for chunk in backend.stream(request) for token in chunk.token_ids]
     prompt_ids = load_checkpoint(store.root / "theirs").tokenizer.encode("Once upon")
     backend.close()
-    generate: Any = theirs.generate
-    written = generate(
+    model: Any = theirs
+    written = model.generate(
         torch.tensor([prompt_ids]), max_new_tokens=30, do_sample=False, eos_token_id=None, pad_token_id=0
     )
     assert written[0].tolist() == prompt_ids + ids
