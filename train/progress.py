@@ -31,7 +31,7 @@ class Progress:
                 print(f"\r{self._words}: {share:4.0%}", end="", file=sys.stderr, flush=True)
         elif (part := int(share * LOGGED_PARTS)) > self._logged:
             self._logged = part
-            print(f"{self._words}: {share:.0%}", file=sys.stderr, flush=True)
+            print(f"{self._words}: {part / LOGGED_PARTS:.0%}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """End the line."""
