@@ -112,7 +112,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def create_app(
     catalogue: Catalogue, connection: Connection | None = None, jobs: Jobs | None = None, texts: Path = TEXTS
 ) -> FastAPI:
-    """The web application: /health, checkpoints as zips, and the page.
+    """The web application: /health, checkpoints as zips and from the Hub, and the page.
 
     Args:
         catalogue: the checkpoints.
@@ -124,6 +124,7 @@ def create_app(
 
     from gpt.ui.archives import add_archives
     from gpt.ui.page import build_page, mount_page
+    from gpt.ui.pulls import add_pulls
     from train.ui.tab import CSS, TrainTab
 
     # FastAPI's own pages about its routes take their scripts from other hosts.
@@ -134,6 +135,7 @@ def create_app(
         return {"status": "ok", "checkpoint": catalogue.live()}
 
     add_archives(app, catalogue)
+    add_pulls(app, catalogue)
     training = None if jobs is None else lambda: TrainTab(ROOT, jobs, texts, os.environ)
     return mount_page(app, build_page(catalogue, connection, training), [CSS])
 

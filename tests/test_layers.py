@@ -38,6 +38,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("gpt.engine", "gpt.checkpoint_store"),
     ("gpt.backends.*",),
     ("gpt.vertex.*",),
+    ("gpt.hub.*",),
     ("gpt.generate", "gpt.checkpoints", "gpt.ui.*"),
     ("app",),
 )
@@ -65,6 +66,7 @@ CONFINED = {
     "gradio": ("app", "gpt.ui.*", "train.ui.*"),
     "google": ("gpt.vertex.*", "train.vertex.*"),
     "kfp": ("gpt.vertex.*", "train.vertex.*"),
+    "huggingface_hub": ("gpt.hub.*",),
     "llvmlite": ("gpt.compiled.*",),
     "numba": ("gpt.compiled.*",),
 }
@@ -210,7 +212,7 @@ def test_requirements_are_the_libraries_that_are_imported() -> None:
     imported -= {*sys.stdlib_module_names, "gpt", "train"}
     lines = [
         line
-        for name in ("requirements.txt", "requirements-pipeline.txt")
+        for name in ("requirements.txt", "requirements-pipeline.txt", "requirements-parquet.txt")
         for line in (ROOT / name).read_text(encoding="utf-8").split()
     ]
     required = dict(line.split("==") for line in lines)  # every one with its exact version

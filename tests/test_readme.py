@@ -19,6 +19,7 @@ import pytest
 
 import app
 import gpt.generate
+import gpt.hub.__main__
 import gpt.vertex.deploy
 import tests.emulator.__main__
 import train.__main__
@@ -72,6 +73,7 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
         "train.evaluate": train.evaluate,
         "train.job": train.job,
         "gpt.generate": gpt.generate,
+        "gpt.hub": gpt.hub.__main__,
         "tests.emulator": tests.emulator.__main__,
     }
     return parsers[module].build_parser()
@@ -148,6 +150,10 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("python app.py *", parses),
     ("python -m gpt.generate *", runs),
     ("python -m gpt.checkpoints *", runs),
+    ("python -m gpt.hub export *", runs),
+    ("python -m gpt.hub *", parses),
+    ("python -m train --preset gpt2-shakespeare *", parses),
+    ("python -m train * hf:*", parses),
     ("python -m gpt.vertex.deploy *", parses_deployment),
     ("python -m tests.emulator", parses),
     ("python -m train.vertex.worker --help", runs),

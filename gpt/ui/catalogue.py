@@ -13,6 +13,7 @@ from gpt.checkpoint_info import CheckpointInfo, damaged_checkpoints, list_checkp
 from gpt.checkpoint_store import CheckpointStore, pack_checkpoint
 from gpt.completion import BackendInfo, CompletionBackend, CompletionChunk, CompletionRequest
 from gpt.errors import BackendClosedError, CheckpointError
+from gpt.hub.repository import Progress
 from gpt.ui.second_model import Compared, SecondModel
 
 
@@ -180,6 +181,22 @@ class Catalogue:
             CheckpointError: the zip holds anything but a checkpoint; nothing was written then.
         """
         return self._store.unpack(archive, called)
+
+    def bring(self, repository: str, progress: Progress) -> str:
+        """Add what a repository of the Hugging Face Hub holds to the list, a checkpoint or a GPT-2; its name here.
+
+        Args:
+            repository: its name there.
+            progress: told the bytes that have arrived and those of all files; what it raises ends the download.
+
+        Raises:
+            HubError: there is no such repository, it holds no such model, or no answer.
+            CheckpointError: what it holds is damaged; nothing was written then.
+        """
+        from gpt.hub.exchange import bring_checkpoint
+        from gpt.hub.repository import Hub
+
+        return bring_checkpoint(Hub(), self._store, repository, progress=progress, tiktoken_cache=None)
 
     def is_busy(self) -> bool:
         """Whether this machine writes a text, by the live checkpoint or by one that it is compared with."""
