@@ -45,6 +45,7 @@ def test_losses_and_guesses_are_the_plain_models() -> None:
 @torch.no_grad()
 def test_every_layer_is_read_through_norm_and_head() -> None:
     seen = look("HELLO")
+    assert MODEL.position_embedding is not None
     x = MODEL.token_embedding(torch.tensor([TOKENIZER.encode("HELLO")])) + MODEL.position_embedding.weight[:5]
     states = [x]
     for block in MODEL.blocks:
