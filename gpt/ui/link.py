@@ -106,8 +106,7 @@ class Links:
             js="() => { const fragment = location.hash.slice(1);"
             ' if (fragment) history.replaceState(null, "", location.pathname + location.search);'
             " return fragment; }",
-            preprocess=False,
-            queue=False,
+            preprocess=False,  # queued: outside the queue its messages would not reach the page
             show_progress="hidden",
             api_visibility="private",
         )
