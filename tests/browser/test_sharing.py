@@ -60,10 +60,10 @@ def test_a_comparison_is_shared_too(address: str, visit: Callable[..., Page], ba
     page.wait_for_selector("#compare-link:has-text('Link copied')")
     other = visit(_clipboard(page))
     other.wait_for_selector("#compare")
-    other.wait_for_function("document.querySelector('#compare-seed input').value === '11'")
+    other.wait_for_function("document.querySelector('#compare-seed input')?.value === '11'")
     assert other.input_value("#compare-model-a input") == "laptop (live)"
     other.click("#compare-settings-b button")
-    other.wait_for_function("document.querySelector('#b-top_k input[type=number]').value === '3'")
+    other.wait_for_function("document.querySelector('#b-top_k input[type=number]')?.value === '3'")
     assert not backend.requests
 
 
