@@ -9,33 +9,48 @@ full, the last half of the context (sequence_dim // 2 tokens, the newest among t
 row, and the text goes on from there: positions cannot slide, and one reading every half context is cheaper than
 one at every token. The last token then sees between half a context and a whole one.
 
+**Two paths.** PyTorch advances the rows on every device. On a CPU at float32 a second path, compiled by numba, takes
+over as soon as it is ready, in the midst of texts too: another process compiles it, which takes ten seconds once on a
+machine and one when it is found on disk. Where it cannot run, `path` says why, and PyTorch goes on.
+
 **What a seed repeats.** Each request draws from a generator of its own, one number a token, so what runs beside it
-cannot change its draws. Its logits can differ in the last digits with the number of rows in the batch, because
-matrix products add up in another order then; a draw turns out differently only where it falls within that rounding
-of the border between two tokens, which one draw in about a million does, and a greedy choice only between logits
-that are equal up to rounding. Alone, on the same machine, torch and number of threads, it repeats exactly.
+cannot change its draws. On the compiled path nor can it change a bit of its logits: a row is computed in the same
+order whatever the number of rows and threads. On the PyTorch path, and between the two, logits can differ in the last
+digits, because products add up in another order; a draw turns out differently only where it falls within that
+rounding of the border between two tokens, which one draw in about a million does, and a greedy choice only between
+logits that are equal up to rounding.
 """
 
 from __future__ import annotations
 
 import atexit
+import logging
 import secrets
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from gpt.batch import Batch, Sequence, failing
-from gpt.decode_head import decode_head
-from gpt.errors import BackendClosedError, QueueFullError, RequestError
+from gpt.batch import Advanced, Batch, Sequence, failing
+from gpt.compiler import compile_elsewhere
+from gpt.errors import BackendClosedError, ConfigError, QueueFullError, RequestError
 from gpt.generation import GeneratedToken, Generation
 from gpt.model import GPT
-from gpt.sampling import SamplingParams, candidates, draw, logprobs, penalise
+from gpt.sampling import Candidates, SamplingParams, Uniforms, candidates, draw, logprobs, penalise
+
+if TYPE_CHECKING:
+    from gpt.compiled_rows import CompiledRows
+
+_log = logging.getLogger(__name__)
 
 SMALL_MODEL = 32_000_000
-"""Parameters below which one CPU thread decodes: each operation is then too short to share."""
+"""Parameters below which torch decodes with one CPU thread: each operation is then too short to share."""
+
+SMALL_TEAM = 2
+"""Threads of the compiled path for such a model; it is the memory's speed that more would wait for."""
 
 
 class Engine:
@@ -46,15 +61,21 @@ class Engine:
         max_streams: requests that generate at once, so rows of the cache (see KVCache for its memory).
         max_queue: requests that may wait for a row.
         prefill_tokens: tokens of prompts read in one step; with more, a prompt is in sooner and the others wait longer.
-        num_threads: torch's threads on a CPU, set by the background thread when it starts (torch has one such number
-            for the process). None means one for models below 32 million parameters and torch's own number above:
-            a second thread gave the small ones a quarter more on idle cores, and made them five times as slow on
-            cores that other processes kept busy.
+        num_threads: threads on a CPU. None means for models below 32 million parameters two on the compiled path and
+            one of torch's, and torch's own number above: a second thread of torch's gave the small ones a quarter
+            more on idle cores, and made them five times as slow on cores that other processes kept busy. torch's
+            number is set by the background thread when it starts (torch has one for the process).
         background: run the steps in a thread of the engine's own, from the first request on; otherwise whoever made
             the engine calls `step`.
+        compiled: take the compiled path: True waits for it here, False never does; None lets it get ready meanwhile,
+            where the engine has a background thread.
+
+    Attributes:
+        path: "compiled", or "PyTorch" and why.
 
     Raises:
         RequestError: an argument is below 1 (max_queue: below 0).
+        ConfigError: compiled is True and the path cannot run here; the message says why.
     """
 
     def __init__(
@@ -66,6 +87,7 @@ class Engine:
         prefill_tokens: int = 128,
         num_threads: int | None = None,
         background: bool = True,
+        compiled: bool | None = None,
     ) -> None:
         for name, value, low in (
             ("max_streams", max_streams, 1),
@@ -76,17 +98,28 @@ class Engine:
             if value < low:
                 raise RequestError(f"{name} is {value}; give a whole number of at least {low}")
         self.max_streams, self.max_queue = max_streams, max_queue
-        if num_threads is None and model.head.weight.device.type == "cpu" and model.num_parameters() < SMALL_MODEL:
-            num_threads = 1
-        self._num_threads = num_threads
+        small, on_cpu = model.num_parameters() < SMALL_MODEL, model.head.weight.device.type == "cpu"
+        self._num_threads = 1 if num_threads is None and on_cpu and small else num_threads
+        self._team = num_threads or (min(SMALL_TEAM, torch.get_num_threads()) if small else torch.get_num_threads())
         self._vocab_dim = model.config.vocab_dim
-        self._head = decode_head(model.head)
         self._batch = Batch(model.eval(), max_streams, prefill_tokens)
+        self._prefill_tokens = prefill_tokens
         self._waiting: deque[Sequence] = deque()
         self._background = background
         self._thread: threading.Thread | None = None
         self._closed = False
-        self._changed = threading.Condition()  # guards who runs and who waits, _thread and _closed
+        self._changed = threading.Condition()  # guards who runs and who waits, _thread, _compiled and _closed
+        self._compiled: CompiledRows | None = None  # ready, and not yet taken
+        self.path = "PyTorch"
+        if compiled:
+            self._get_ready(model)
+            if self._compiled is None:
+                raise ConfigError(f"the compiled path cannot run here: {self.path.removeprefix('PyTorch: ')}")
+            self._adopt()
+        elif compiled is None and background:
+            self.path = "PyTorch: the compiled path is getting ready"
+            # No daemon: what ends in the midst of loading compiled code takes the process down.
+            threading.Thread(target=self._get_ready, args=(model, compile_elsewhere), name="gpt-compile").start()
 
     @property
     def active(self) -> int:
@@ -157,9 +190,14 @@ class Engine:
         for sequence in open_sequences:
             if not sequence.generation.ended:
                 sequence.generation.fail(BackendClosedError("this model was closed before the text was complete"))
+        self._batch.close()
+        if self._compiled is not None:
+            self._compiled.close()
 
     def step(self) -> bool:
         """Let requests in and out, advance each sequence by one token, hand the tokens over.
+
+        On the compiled path by a few tokens, within two milliseconds, where nobody waits.
 
         An exception fails the requests whose work raised it, and no others. For one thread at a time: the background
         thread's, where there is one.
@@ -169,15 +207,17 @@ class Engine:
         """
         with self._changed:
             self._batch.leave()
+            self._adopt()
             while self._waiting and self.active < self.max_streams:
                 sequence = self._waiting.popleft()
                 if not sequence.generation.ended:
                     self._batch.join(sequence)
+            alone = not self._waiting
         # What is not already the failure of one request must not leave the others waiting for ever.
         with torch.inference_mode(), failing(self._batch.sequences):
-            sequences, states = self._batch.forward()
-            if sequences:
-                self._extend(sequences, states)
+            advanced = self._batch.forward(alone)
+            if advanced is not None:
+                self._extend(advanced)
         with self._changed:
             self._batch.leave()
             return bool(self.active or self._waiting)
@@ -216,7 +256,7 @@ class Engine:
         return Sequence(
             generation=Generation(seed, len(ids)),
             params=params,
-            generator=torch.Generator().manual_seed(seed),
+            uniforms=Uniforms(torch.Generator().manual_seed(seed)),
             logprobs=None if logprobs is None else min(logprobs, vocab_dim),
             ids=ids,
             unread=ids[-self._batch.capacity :],
@@ -224,20 +264,64 @@ class Engine:
             seen=dict.fromkeys(ids, 0) if params.penalises else None,
         )
 
-    def _extend(self, sequences: list[Sequence], states: list[Tensor]) -> None:
-        """Choose each sequence's next token after its state, and hand it over."""
-        with failing(sequences):
-            logits = self._head(states[0] if len(states) == 1 else torch.cat(states))
-            found = candidates(self._penalised(logits, sequences), [sequence.params for sequence in sequences])
-            for row, sequence in enumerate(sequences):
-                with failing([sequence]):
-                    token_id = draw(found[row], sequence.params, sequence.generator)
-                    sequence.ids.append(token_id)
-                    sequence.remaining -= 1
-                    if sequence.seen is not None:
-                        sequence.seen[token_id] = sequence.seen.get(token_id, 0) + 1
-            rows = [row for row, sequence in enumerate(sequences) if not sequence.failed]
-            self._deliver([sequences[row] for row in rows], logits if len(rows) == len(sequences) else logits[rows])
+    def _adopt(self) -> None:
+        """Take the compiled path if it got ready."""
+        if self._compiled is not None:
+            self._batch.adopt(self._compiled)
+            self._compiled, self.path = None, "compiled"
+
+    def _get_ready(self, model: GPT, prepare: Callable[[], bool] = lambda: True) -> None:
+        """Get the compiled path ready once all is prepared, or say in `path` why it cannot be."""
+        weight = model.head.weight
+        if weight.device.type != "cpu" or weight.dtype != torch.float32:
+            self.path = "PyTorch: the compiled path is for a CPU at float32"
+            return
+        try:
+            if not prepare() or self._closed:
+                return
+            from gpt.compiled_rows import CompiledRows
+
+            rows = CompiledRows(model, self.max_streams, self._prefill_tokens, self._team)
+            rows.warm_up()
+        except Exception as error:  # whatever numba, its cache or this machine may come up with
+            self.path = f"PyTorch: the compiled path did not get ready ({error})"
+            _log.warning(self.path)
+            return
+        with self._changed:
+            if not self._closed:
+                self._compiled = rows
+                return
+        rows.close()
+
+    def _extend(self, advanced: Advanced) -> None:
+        """Choose each sequence's next token where it is not drawn yet, and hand it over."""
+        sequences, logits, drawn = advanced
+        for tokens in drawn.tolist():
+            with failing(sequences):
+                found = self._candidates(sequences, logits, tokens)
+                for row, sequence in enumerate(sequences):
+                    with failing([sequence]):
+                        if tokens[row] < 0:
+                            tokens[row] = draw(found[row], sequence.params, sequence.uniforms)
+                        elif sequence.params.temperature:
+                            sequence.uniforms.take()
+                        sequence.ids.append(tokens[row])
+                        sequence.remaining -= 1
+                        if sequence.seen is not None:
+                            sequence.seen[tokens[row]] = sequence.seen.get(tokens[row], 0) + 1
+                rows = [row for row, sequence in enumerate(sequences) if not sequence.failed]
+                going_on = [sequences[row] for row in rows]
+                self._deliver(going_on, logits if len(rows) == len(sequences) else logits[rows])
+
+    def _candidates(self, sequences: list[Sequence], logits: Tensor, tokens: list[int]) -> dict[int, Candidates]:
+        """By row, what can be drawn in those rows that have no token yet."""
+        rows = [row for row, token in enumerate(tokens) if token < 0]
+        if not rows:
+            return {}
+        waiting = sequences if len(rows) == len(sequences) else [sequences[row] for row in rows]
+        penalised = self._penalised(logits if len(rows) == len(sequences) else logits[rows], waiting)
+        found = candidates(penalised, [sequence.params for sequence in waiting])
+        return dict(zip(rows, found, strict=True))
 
     def _penalised(self, logits: Tensor, sequences: list[Sequence]) -> Tensor:
         """The logits with the penalties of those requests that have any; the raw ones stay as they are."""

@@ -30,6 +30,10 @@ class LayerCache:
         """Tokens already in the cache, per row, before this step's."""
         return self._cache.lengths
 
+    def positions(self, new: int) -> Tensor:
+        """`KVCache.positions` of the cache that this layer belongs to."""
+        return self._cache.positions(new)
+
     def causal_mask(self, new: int) -> Tensor | None:
         """`KVCache.causal_mask` of the cache that this layer belongs to."""
         return self._cache.causal_mask(new)
@@ -130,6 +134,11 @@ class KVCache:
             dtype=dtype,
             device=device,
         )
+
+    @property
+    def tensors(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Keys and values, each a tensor (R, num_heads, C, head_dim) a layer: the cache's own memory."""
+        return self._keys, self._values
 
     @property
     def batch_size(self) -> int:

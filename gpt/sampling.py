@@ -93,6 +93,32 @@ class Candidates(NamedTuple):
     logits: NDArray[np.float32]
 
 
+class Uniforms:
+    """The numbers in 0..1 that a generator gives, which can be looked at before they are taken.
+
+    Args:
+        generator: on the CPU, so that a seed means the same on every device.
+        ahead: numbers asked of it at once; it gives the same ones in any portions.
+    """
+
+    def __init__(self, generator: torch.Generator, ahead: int = 64) -> None:
+        self._generator, self._ahead = generator, ahead
+        self._given = np.empty(0)
+
+    def peek(self, count: int) -> NDArray[np.float64]:
+        """The next numbers (count,), which stay."""
+        if len(self._given) < count:
+            more = torch.rand(max(self._ahead, count), generator=self._generator, dtype=torch.float64).numpy()
+            self._given = np.concatenate((self._given, more))
+        return self._given[:count]
+
+    def take(self) -> float:
+        """The next number, which goes."""
+        number = float(self.peek(1)[0])
+        self._given = self._given[1:]
+        return number
+
+
 def sample(
     logits: Tensor,
     params: SamplingParams,
@@ -113,7 +139,7 @@ def sample(
         BackendError: a logit is not a number, or none is finite.
     """
     row = penalise(logits, params, seen) if seen else logits
-    return draw(candidates(row[None], [params])[0], params, generator)
+    return draw(candidates(row[None], [params])[0], params, Uniforms(generator, ahead=1))
 
 
 def penalise(logits: Tensor, params: SamplingParams, seen: Mapping[int, int]) -> Tensor:
@@ -256,7 +282,7 @@ def min_p(scaled: NDArray[np.float64], p: float) -> NDArray[np.int64]:
     return np.flatnonzero(scaled >= scaled.max() + math.log(p))
 
 
-def draw(row: Candidates, params: SamplingParams, generator: torch.Generator) -> int:
+def draw(row: Candidates, params: SamplingParams, uniforms: Uniforms) -> int:
     """One token of `distribution(row, params)`, by the inverse of its cumulative distribution.
 
     The ids stand in rising order, not by probability: then a rounding error in the logits moves the borders a
@@ -265,7 +291,7 @@ def draw(row: Candidates, params: SamplingParams, generator: torch.Generator) ->
     ids, probabilities = distribution(row, params)
     if len(ids) == 1 and params.temperature == 0:
         return int(ids[0])
-    uniform = torch.rand((), generator=generator, dtype=torch.float64).item()
+    uniform = uniforms.take()
     borders = probabilities.cumsum()
     index = int(borders.searchsorted(uniform * borders[-1], side="right"))
     return int(ids[min(index, len(ids) - 1)])

@@ -27,6 +27,7 @@ from gpt.errors import CheckpointError
 from gpt.record import TrainingRecord
 from gpt.ui.catalogue import Catalogue
 from gpt.vertex.connection import Connection
+from tests.event_loop import drop_connections
 from tests.fake_backend import FakeBackend
 
 CHARACTERS = "".join(chr(code) for code in range(32, 127)) + "\n"
@@ -85,9 +86,7 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await super().shutdown(sockets)
-        for connection in list(self.server_state.connections):
-            connection.transport.abort()
-        await asyncio.sleep(0.1)
+        await drop_connections()
 
 
 @contextlib.contextmanager

@@ -18,11 +18,22 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("gpt.errors", "gpt.atomic", "gpt.download", "gpt.dropout", "gpt.rotary", "gpt.decode_head"),
     ("gpt.config", "gpt.device", "gpt.record", "gpt.vocabulary", "gpt.sampling", "gpt.generation"),
-    ("gpt.kv_cache", "gpt.bpe_tokenizer", "gpt.character_tokenizer", "gpt.gpt2_tokenizer", "gpt.completion"),
+    (
+        "gpt.kv_cache",
+        "gpt.piece",
+        "gpt.static_cache",
+        "gpt.bpe_tokenizer",
+        "gpt.character_tokenizer",
+        "gpt.gpt2_tokenizer",
+        "gpt.completion",
+    ),
     ("gpt.attention", "gpt.attention_slow", "gpt.next_token", "gpt.tokenizer"),
     ("gpt.block", "gpt.checkpoint_info"),
     ("gpt.model",),
     ("gpt.checkpoint", "gpt.checkpoint_archive", "gpt.decode_step", "gpt.inspection"),
+    ("gpt.compiled.*",),
+    ("gpt.graph_step",),
+    ("gpt.torch_rows", "gpt.compiled_rows", "gpt.compiler"),
     ("gpt.batch", "gpt.checkpoint_proof"),
     ("gpt.engine", "gpt.checkpoint_store"),
     ("gpt.backends.*",),
@@ -36,10 +47,15 @@ TRAIN_NEVER = (
     "gpt.api",
     "gpt.backends*",
     "gpt.batch",
+    "gpt.compile*",
     "gpt.decode_*",
     "gpt.engine",
     "gpt.generate",
     "gpt.generation",
+    "gpt.graph_step",
+    "gpt.piece",
+    "gpt.static_cache",
+    "gpt.torch_rows",
     "gpt.inspection",
     "gpt.ui*",
     "gpt.vertex.backend",
@@ -50,12 +66,15 @@ CONFINED = {
     "gradio": ("app", "gpt.ui.*", "train.ui.*"),
     "google": ("gpt.vertex.*", "train.vertex.*"),
     "kfp": ("gpt.vertex.*", "train.vertex.*"),
+    "llvmlite": ("gpt.compiled.*",),
+    "numba": ("gpt.compiled.*",),
 }
 ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "putenv"}
 UNPICKLERS = {"pickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 LONGEST_FILE = 350
 # Modules of packages that are not called after them.
 PROVIDES = {
+    "numba": ("numba", "llvmlite"),
     "fastapi": ("fastapi", "starlette"),
     "google-cloud-aiplatform": ("google", "requests"),
     "google-cloud-storage": ("google", "requests"),

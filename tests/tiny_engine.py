@@ -14,6 +14,7 @@ from gpt.sampling import SamplingParams
 
 CONFIG = GPTConfig(vocab_dim=61, sequence_dim=16, embed_dim=16, num_heads=2, num_layers=2)
 GREEDY = SamplingParams(temperature=0.0)
+COMPILED = False
 
 
 def make_model(config: GPTConfig = CONFIG, seed: int = 0) -> GPT:
@@ -30,7 +31,8 @@ def make_model(config: GPTConfig = CONFIG, seed: int = 0) -> GPT:
 
 
 def make_engine(model: GPT | None = None, **options: Any) -> Engine:
-    return Engine(model or make_model(), background=False, **options)
+    """An engine on the path of the test's `path` fixture, or else PyTorch's."""
+    return Engine(model or make_model(), background=False, **{"compiled": COMPILED, **options})
 
 
 def prompt(length: int, seed: int = 0) -> list[int]:

@@ -11,6 +11,8 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp
 
+from tests.event_loop import drop_connections
+
 START_S = 30
 STOP_S = 2
 
@@ -89,7 +91,4 @@ class Server:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
         # A connection with TLS is only closed when the caller agrees; none is waited for.
-        for server in self._servers:
-            for connection in list(server.server_state.connections):
-                connection.transport.abort()
-        await asyncio.sleep(0.05)
+        await drop_connections()

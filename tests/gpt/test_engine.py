@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from gpt.sampling import SamplingParams
+from tests import tiny_engine
 from tests.tiny_engine import CONFIG, GREEDY, make_engine, make_model, prompt, run, uncached_greedy
 
 VARIANTS = {
@@ -15,6 +16,12 @@ VARIANTS = {
     "rotary": dataclasses.replace(CONFIG, rotary=True, qk_norm=True, bias=False, head_bias=False, norm_bias=False),
     "tied head": dataclasses.replace(CONFIG, tie_head=True, head_bias=False, qkv_bias=True),
 }
+
+
+@pytest.fixture(autouse=True, params=["PyTorch", "compiled"])
+def path(request, monkeypatch):
+    monkeypatch.setattr(tiny_engine, "COMPILED", request.param == "compiled")
+    return request.param
 
 
 @pytest.mark.parametrize("prefill_tokens", [1, 5, 128])

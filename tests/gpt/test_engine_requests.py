@@ -10,7 +10,14 @@ import torch
 from gpt.engine import Engine
 from gpt.errors import BackendClosedError, BackendError, QueueFullError, RequestError
 from gpt.sampling import SamplingParams
+from tests import tiny_engine
 from tests.tiny_engine import GREEDY, make_engine, make_model, prompt, run, uncached_greedy
+
+
+@pytest.fixture(autouse=True, params=["PyTorch", "compiled"])
+def path(request, monkeypatch):
+    monkeypatch.setattr(tiny_engine, "COMPILED", request.param == "compiled")
+    return request.param
 
 
 def test_a_step_gives_every_stream_one_token_while_a_long_prompt_is_read_in_pieces():
@@ -71,6 +78,25 @@ def test_a_full_queue_refuses_in_words():
         engine.submit(prompt(3))
 
 
+by_torch = pytest.mark.parametrize("path", ["PyTorch"], indirect=True)
+
+
+@pytest.mark.parametrize("path", ["compiled"], indirect=True)
+def test_a_compiled_step_that_fails_ends_those_that_took_part_and_the_engine_goes_on(monkeypatch):
+    model = make_model()
+    engine = make_engine(model, max_streams=2)
+    taking_part = [engine.submit([1, 2], GREEDY, 6), engine.submit([3], GREEDY, 6)]
+    waiting = engine.submit([1, 2], GREEDY, 6)
+    rows = engine._batch._rows
+    with monkeypatch.context() as patch:
+        patch.setattr(rows, "advance", lambda *arguments: [][0])
+        engine.step()
+    for generation in taking_part:
+        with pytest.raises(BackendError, match="the model failed at this request"):
+            next(generation)
+    assert run(engine, waiting) == [uncached_greedy(model, [1, 2], 6)]
+
+
 def fail_at(engine, token_id, monkeypatch):
     """Let the engine's forward passes raise whenever they are fed the token."""
 
@@ -82,10 +108,12 @@ def fail_at(engine, token_id, monkeypatch):
 
         return raise_at
 
+    rows = engine._batch._rows
     for name in ("_hidden_states", "_decode_step"):
-        monkeypatch.setattr(engine._batch, name, raising(getattr(engine._batch, name)))
+        monkeypatch.setattr(rows, name, raising(getattr(rows, name)))
 
 
+@by_torch
 def test_a_prompt_that_fails_does_not_take_the_others_with_it(monkeypatch):
     model = make_model()
     wanted = uncached_greedy(model, [1, 2], 6)
@@ -102,6 +130,7 @@ def test_a_prompt_that_fails_does_not_take_the_others_with_it(monkeypatch):
     assert list(failed) == [] and engine.active == 0
 
 
+@by_torch
 def test_a_step_that_fails_ends_its_requests_and_the_engine_goes_on(monkeypatch):
     model = make_model()
     ids, wanted = next(
@@ -201,7 +230,7 @@ def test_closing_waits_for_the_step_under_way(monkeypatch):
         return forward(input_ids)
 
     monkeypatch.setattr(model.token_embedding, "forward", slow)
-    engine = Engine(model, num_threads=1)
+    engine = Engine(model, num_threads=1, compiled=False)
     engine.submit(prompt(3))
     assert inside.wait(10)
     engine.close()

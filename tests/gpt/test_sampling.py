@@ -9,7 +9,17 @@ import torch
 
 from gpt import sampling
 from gpt.errors import BackendError, RequestError
-from gpt.sampling import Candidates, SamplingParams, candidates, distribution, draw, logprobs, penalise, sample
+from gpt.sampling import (
+    Candidates,
+    SamplingParams,
+    Uniforms,
+    candidates,
+    distribution,
+    draw,
+    logprobs,
+    penalise,
+    sample,
+)
 
 OFF = SamplingParams(temperature=1.0, top_k=0)
 SEEN = {3: 0, 5: 2, 0: 1, 11: 4}
@@ -91,8 +101,8 @@ def small_row():
 
 def drawn_counts(logits, params, seen, draws=8000):
     row = candidates(penalise(logits, params, seen)[None], [params])[0]
-    generator = torch.Generator().manual_seed(7)
-    return np.bincount([draw(row, params, generator) for _ in range(draws)], minlength=len(logits))
+    uniforms = Uniforms(torch.Generator().manual_seed(7))
+    return np.bincount([draw(row, params, uniforms) for _ in range(draws)], minlength=len(logits))
 
 
 @pytest.mark.parametrize("name", COMBINATIONS)
@@ -201,7 +211,7 @@ def test_a_draw_takes_one_uniform_and_greedy_none():
 
 @pytest.mark.parametrize(("uniform", "token_id"), [(0.0, 1), (0.5 - 1e-9, 1), (0.5 + 1e-9, 3), (1 - 2**-53, 3)])
 def test_a_uniform_at_any_border_gives_a_token_that_has_a_probability(monkeypatch, uniform, token_id):
-    monkeypatch.setattr(torch, "rand", lambda *size, **options: torch.tensor(uniform, dtype=torch.float64))
+    monkeypatch.setattr(torch, "rand", lambda *size, **options: torch.full(size, uniform, dtype=torch.float64))
     logits = torch.tensor([-math.inf, 1.0, -math.inf, 1.0])
     assert sample(logits, OFF, torch.Generator()) == token_id
 
@@ -249,7 +259,7 @@ def test_logits_that_are_not_numbers_are_refused_in_words(bad, params, find):
     logits[0, 7] = bad
     find = candidates if find == "memory" else sampling._device_candidates
     with pytest.raises(BackendError, match="not finite numbers"):
-        draw(find(logits, [params])[0], params, torch.Generator())
+        draw(find(logits, [params])[0], params, Uniforms(torch.Generator()))
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from gpt.completion import CompletionBackend
 from gpt.vertex.server import Server
 from gpt.vertex.service import Service
+from tests.event_loop import drop_connections
 
 PROMPT = {"prompt": "ROMEO:\n"}
 
@@ -44,9 +45,7 @@ def serving(backend: CompletionBackend | None) -> Iterator[tuple[Service, str]]:
 
     async def serve(listener: socket.socket) -> None:
         await server.serve([listener])
-        for connection in list(server.server_state.connections):  # those that were cut: their process goes on here
-            connection.transport.abort()
-        await asyncio.sleep(0.01)
+        await drop_connections()  # those that were cut: their process goes on here
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=lambda: asyncio.run(serve(listener)), daemon=True)

@@ -1,0 +1,74 @@
+"""Memory by its address, for the compiled code: arrays behind an address, and a float's bits.
+
+The compiled step has some thirty arrays. Handed over as arrays they would be hundreds of arguments of every function,
+and most of a minute to compile; as addresses in one record they are one. Whoever makes the record keeps the arrays.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba import carray, types
+
+from gpt.compiled.kernel import intrinsic, within
+
+
+@intrinsic
+def _real_pointer(typingctx, address):
+    def codegen(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], ir.FloatType().as_pointer())
+
+    return types.CPointer(types.float32)(types.int64), codegen
+
+
+@intrinsic
+def _integer_pointer(typingctx, address):
+    def codegen(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
+
+    return types.CPointer(types.int64)(types.int64), codegen
+
+
+@intrinsic
+def _double_pointer(typingctx, address):
+    def codegen(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], ir.DoubleType().as_pointer())
+
+    return types.CPointer(types.float64)(types.int64), codegen
+
+
+@within
+def reals(address, start, count):
+    """`count` float32 from number `start` on behind an address."""
+    return carray(_real_pointer(address + 4 * start), (count,))
+
+
+@within
+def integers(address, start, count):
+    """`count` int64 from number `start` on behind an address."""
+    return carray(_integer_pointer(address + 8 * start), (count,))
+
+
+@within
+def doubles(address, start, count):
+    """`count` float64 from number `start` on behind an address."""
+    return carray(_double_pointer(address + 8 * start), (count,))
+
+
+@intrinsic
+def float_of_bits(typingctx, bits):
+    """The float32 that these 32 bits are."""
+
+    def codegen(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], ir.FloatType())
+
+    return types.float32(types.int32), codegen
+
+
+@intrinsic
+def bits_of_float(typingctx, value):
+    """The 32 bits of a float32."""
+
+    def codegen(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], ir.IntType(32))
+
+    return types.int32(types.float32), codegen

@@ -1,0 +1,94 @@
+"""A model's weights as the compiled step reads them: matrices in panels, everything else in one row of floats."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from gpt.block import SelfMultiheadAttentionBlock
+from gpt.compiled.panel import HALVES, WIDTH
+from gpt.model import GPT
+from gpt.rotary import rotary_table
+
+_ALIGNMENT = 64  # bytes
+
+
+def pack(model: GPT) -> tuple[dict[str, NDArray[Any]], list[NDArray[Any]]]:
+    """Copy the weights; those that half precision holds exactly, as a shipped checkpoint's, stand at half precision.
+
+    Their products are then the same as at float32, with half the memory to read. The embedding is the model's own.
+
+    Returns:
+        the arrays that State names, and those to whose addresses they point.
+    """
+    store = _Store()
+    for block in model.blocks:
+        assert isinstance(block, SelfMultiheadAttentionBlock)
+        attention = block.self_attn
+        store.add_norm(block.norm1)
+        store.add_norm(block.norm2)
+        store.add_matrix(attention.in_proj_weight, attention.in_proj_bias)
+        for linear in (attention.out_proj, block.linear1, block.linear2):
+            store.add_matrix(linear.weight, linear.bias)
+    store.add_norm(model.norm)
+    store.add_matrix(model.head.weight, model.head.bias, -math.inf)  # what fills up the head is never the largest
+    if model.position_embedding is None:
+        cos, sin = rotary_table(model.config.sequence_dim, model.config.head_dim, torch.device("cpu"), torch.float32)
+        positions = torch.cat((cos, sin), dim=1)
+    else:
+        positions = model.position_embedding.weight.detach()
+    arrays = {
+        "matrices": np.array(store.matrices, np.int64),
+        "norms": np.array(store.norms, np.int64),
+        "embedding": model.token_embedding.weight.detach().numpy(),
+        "positions": positions.numpy(),
+    }
+    return arrays, store.arrays
+
+
+class _Store:
+    """Collects arrays, and tells the address of each."""
+
+    def __init__(self) -> None:
+        self.matrices: list[tuple[int, int, int]] = []
+        self.norms: list[tuple[int, int]] = []
+        self.arrays: list[NDArray[Any]] = []
+
+    def add_norm(self, norm: nn.LayerNorm) -> None:
+        self.norms.append((self._add(norm.weight), self._add(norm.bias)))
+
+    def add_matrix(self, weight: Tensor, bias: Tensor | None, filling: float = 0.0) -> None:
+        """A weight (columns, depth) as panels (depth, WIDTH), the last one filled up with zeros, its bias otherwise."""
+        weight = weight.detach()
+        columns, depth = weight.shape
+        half = HALVES and torch.equal(weight.half().float(), weight)
+        padded = -(-columns // WIDTH) * WIDTH
+        panels = torch.zeros(padded, depth, dtype=torch.half if half else torch.float)
+        panels[:columns] = weight
+        panels = panels.view(-1, WIDTH, depth).transpose(1, 2)
+        biases = torch.full((padded,), filling)
+        biases[:columns] = 0 if bias is None else bias.detach()
+        self.matrices.append((int(half), self._add(panels), self._add(biases)))
+
+    def _add(self, values: Tensor | None) -> int:
+        if values is None:
+            return 0
+        source = values.detach().numpy()
+        array = aligned(source.shape, source.dtype)
+        array[...] = source
+        self.arrays.append(array)
+        return array.ctypes.data
+
+
+def aligned(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """Zeros that start at a cache line, so that no vector lies across two."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    room = np.zeros(size + _ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % _ALIGNMENT
+    array: NDArray[Any] = room[start : start + size].view(dtype).reshape(shape)
+    return array

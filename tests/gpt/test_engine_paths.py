@@ -1,0 +1,136 @@
+"""Which path the engine takes, the change from one to the other in the midst of a text; both write the same."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from gpt import load_checkpoint
+from gpt.compiler import compile_elsewhere
+from gpt.engine import Engine
+from gpt.errors import BackendError, ConfigError
+from gpt.sampling import SamplingParams
+from tests.tiny_engine import GREEDY, make_engine, make_model, prompt, run, uncached_greedy
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 5, 14, 20, 30])
+def test_a_text_goes_on_as_it_would_have_when_the_path_changes(steps):
+    model = make_model()
+    engine = make_engine(model, max_streams=3, prefill_tokens=4)
+    lengths = (2, 9, 16, 30)  # the third is being read for four steps, the fourth waits for a row
+    generations = [engine.submit(prompt(length), GREEDY, 40) for length in lengths]
+    for _ in range(steps):
+        engine.step()
+    assert engine.path == "PyTorch"
+    engine._get_ready(model)
+    assert run(engine, *generations) == [uncached_greedy(model, prompt(length), 40) for length in lengths]
+    assert engine.path == "compiled"
+    engine.close()
+
+
+def test_the_background_engine_answers_at_once_and_changes_when_the_other_path_is_ready(monkeypatch):
+    ready = threading.Event()
+
+    def prepare():
+        ready.wait()
+        return compile_elsewhere()
+
+    monkeypatch.setattr("gpt.engine.compile_elsewhere", prepare)
+    model = make_model()
+    engine = Engine(model, max_streams=2)
+    generation = engine.submit(prompt(3), GREEDY, 1_000_000)
+    first = [next(generation).token_id for _ in range(20)]
+    assert engine.path == "PyTorch: the compiled path is getting ready"
+    ready.set()
+    count = 0
+    while engine.path != "compiled":
+        next(generation)
+        count += 1
+    generation.cancel()
+    assert first == uncached_greedy(model, prompt(3), 20)
+    assert [token.token_id for token in engine.submit(prompt(3), GREEDY, 20)] == first
+    engine.close()
+
+
+def test_without_numba_pytorch_goes_on_and_the_path_says_why(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gpt.compiled_rows", None)  # as if importing it failed
+    model = make_model()
+    engine = make_engine(model)
+    engine._get_ready(model)
+    assert engine.path.startswith("PyTorch: the compiled path did not get ready (")
+    assert run(engine, engine.submit(prompt(3), GREEDY, 20)) == [uncached_greedy(model, prompt(3), 20)]
+    with pytest.raises(ConfigError, match=r"the compiled path cannot run here: .* did not get ready"):
+        make_engine(model, compiled=True)
+
+
+def test_other_types_than_float32_stay_with_pytorch():
+    with pytest.raises(ConfigError, match="the compiled path is for a CPU at float32"):
+        make_engine(make_model().double(), compiled=True)
+
+
+def test_an_engine_that_was_closed_meanwhile_keeps_no_compiled_path():
+    model = make_model()
+    engine = make_engine(model)
+    engine.close()
+    engine._get_ready(model)
+    assert engine._compiled is None and engine.path == "PyTorch"
+
+
+@pytest.mark.parametrize("name", ["laptop", "shakespeare"])
+def test_both_paths_write_the_same_text(name):
+    """Greedy over 200 prompts past the context, and with seeds; where two logits are equal up to rounding they part."""
+    checkpoint = load_checkpoint(ROOT / "checkpoints" / name)
+    model, count = checkpoint.model, 200 if name == "laptop" else 20
+    generator = torch.Generator().manual_seed(0)
+    prompts = [torch.randint(model.config.vocab_dim, (1 + n % 30,), generator=generator).tolist() for n in range(count)]
+    new_tokens = model.config.sequence_dim + 20
+    texts = []
+    for compiled in (False, True):
+        engine = Engine(model, background=False, compiled=compiled, max_queue=2 * count)
+        generations = [engine.submit(ids, GREEDY, new_tokens) for ids in prompts]
+        generations += [engine.submit(ids, SamplingParams(), new_tokens, seed=n) for n, ids in enumerate(prompts[:20])]
+        texts.append(run(engine, *generations))
+        engine.close()
+    assert texts[0] == texts[1]
+
+
+def test_a_compiler_that_fails_is_a_sentence_in_the_path(monkeypatch):
+    monkeypatch.setattr("gpt.compiled.prepare.is_prepared", lambda: False)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(BackendError, match="the compiler ended with exit status 1"):
+        compile_elsewhere()
+    model = make_model()
+    engine = make_engine(model)
+    engine._get_ready(model, compile_elsewhere)
+    assert engine.path.endswith("did not get ready (the compiler ended with exit status 1)")
+
+
+def test_the_compiler_needs_a_place_to_keep_the_code_and_no_torch(tmp_path):
+    """In a copy that cannot be written to, with no cache of the user's either."""
+    command = "import sys; from gpt.compiled.prepare import main; print(main(), 'torch' in sys.modules)"
+    copy = tmp_path / "copy"
+    shutil.copytree(ROOT / "gpt", copy / "gpt", ignore=shutil.ignore_patterns("__pycache__", "ui", "vertex"))
+    # A file where a folder would be made: not even root can keep anything there.
+    (copy / "gpt" / "compiled" / "__pycache__").touch()
+    (tmp_path / "file").touch()
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path / "file"), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", command], cwd=copy, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["1", "False"]
+    assert done.stderr == "there is no folder to keep compiled code in; set NUMBA_CACHE_DIR to one\n"
+
+
+def test_a_program_that_ends_while_the_path_gets_ready_ends_well():
+    command = "from tests.tiny_engine import *; print(next(Engine(make_model()).submit([1], GREEDY)).token_id)"
+    done = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.strip().isdigit()
