@@ -137,6 +137,16 @@ def is_a_check(words: list[str], clone: Path) -> None:
     assert " ".join(words) in text(".ci/run")
 
 
+def offers_help(words: list[str], clone: Path) -> None:
+    """Ask the benchmark for its help; whole, it takes minutes and an idle machine."""
+    execute([*python(words), "--help"], clone)
+
+
+def names_requirements(words: list[str], clone: Path) -> None:
+    """Name a file that is there."""
+    assert (ROOT / words[-1]).is_file()
+
+
 def is_the_ci_script(words: list[str], clone: Path) -> None:
     """Have the shell read the script without running it."""
     execute(["bash", "-n", words[1]], ROOT)
@@ -175,6 +185,8 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("torchrun --standalone --nproc_per_node=2 *--device cpu*", runs_under_torchrun),
     ("torchrun *", parses_under_torchrun),
     ("python -m tests.benchmarks * --help", runs),
+    ("python -m tests.benchmarks *", offers_help),
+    ("pip install -r requirements-benchmarks.txt", names_requirements),
     ("python -m pytest -m slow", is_a_check),
     ("ruff check .", is_a_check),
     ("mypy", is_a_check),

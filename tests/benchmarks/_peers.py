@@ -27,6 +27,7 @@ def make_peer(name: str, variant: str, threads: int) -> Generate:
         "transformers": _transformers,
         "ctranslate2": _ctranslate2,
         "llama.cpp": _llama_cpp,
+        "floor": _floor,
     }
     return peers[name](variant, threads)
 
@@ -46,6 +47,22 @@ def _engine(variant: str, threads: int) -> Generate:
     def generate(prompts: list[list[int]], new_tokens: int, seed: int) -> None:
         streams = [engine.submit(prompt, None, new_tokens, seed + n) for n, prompt in enumerate(prompts)]
         assert all(len(list(stream)) == new_tokens for stream in streams)
+
+    return generate
+
+
+def _floor(variant: str, threads: int) -> Generate:
+    """No model: for each token, as many bytes as the compiled path's weights have, read once, and nothing else."""
+    import torch
+
+    torch.set_num_threads(threads)
+    model = _load()
+    tables = model.token_embedding.weight.numel() + model.position_embedding.weight.numel()
+    weights = torch.ones((model.num_parameters() - tables) * 2 // 4)  # at half precision, read as float32
+
+    def generate(prompts: list[list[int]], new_tokens: int, seed: int) -> None:
+        for _ in range(new_tokens):
+            weights.sum()
 
     return generate
 
@@ -147,11 +164,13 @@ def _transformers(variant: str, threads: int) -> Generate:
 
 
 def _ctranslate2(variant: str, threads: int) -> Generate:
-    """variant: float32 or int8, of the weights and the products."""
+    """variant: float32 or int8, of the weights and the products; "int8, workers": each thread has its own batch."""
     import ctranslate2
     import tokenizers
     from transformers import PreTrainedTokenizerFast
 
+    compute_type, _, apart = variant.partition(", ")
+    workers = threads if apart else 1
     theirs = _gpt2(_load())
     words = {f"t{number}": number for number in range(theirs.config.vocab_size)}
     tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="t0"))
@@ -162,12 +181,15 @@ def _ctranslate2(variant: str, threads: int) -> Generate:
         ).save_pretrained(folder)
         converted = Path(folder) / "converted"
         ctranslate2.converters.TransformersConverter(folder).convert(str(converted))
-        generator = ctranslate2.Generator(str(converted), compute_type=variant, intra_threads=threads)
+        generator = ctranslate2.Generator(
+            str(converted), compute_type=compute_type, inter_threads=workers, intra_threads=threads // workers
+        )
 
     def generate(prompts: list[list[int]], new_tokens: int, seed: int) -> None:
         ctranslate2.set_random_seed(seed)
         results = generator.generate_batch(
             [[f"t{token}" for token in prompt] for prompt in prompts],
+            max_batch_size=-(-len(prompts) // workers),
             min_length=new_tokens,
             max_length=new_tokens,
             sampling_topk=TOP_K,

@@ -24,8 +24,10 @@ PEERS = (
     ("ctranslate2", "int8"),
     ("llama.cpp", "f32"),
     ("llama.cpp", "f16"),
+    ("floor", "half"),
 )
-"""Runtime and variant; "uncached" is a plain PyTorch loop without a cache, as nanoGPT's `generate` is."""
+"""Runtime and variant; "uncached" is a plain PyTorch loop without a cache, as nanoGPT's `generate` is; "floor" does
+nothing but read what the engine's weights take at half precision, once a token."""
 
 
 def run(arguments: list[str]) -> None:

@@ -18,6 +18,7 @@ FILTERS: dict[str, dict[str, float]] = {
     "top_k 50 (the default)": {"top_k": 50},
     "top_k 50, top_p 0.9": {"top_k": 50, "top_p": 0.9},
     "top_k 50, top_p 0.9, min_p 0.05": {"top_k": 50, "top_p": 0.9, "min_p": 0.05},
+    "top_k 50, min_p 0.05": {"top_k": 50, "min_p": 0.05},
     "top_k 1000": {"top_k": 1000},
     "top_p 0.9": {"top_k": 0, "top_p": 0.9},
     "top_p 0.9, min_p 0.05": {"top_k": 0, "top_p": 0.9, "min_p": 0.05},

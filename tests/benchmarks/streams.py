@@ -24,7 +24,10 @@ PEERS = (
     ("transformers", "float32"),
     ("ctranslate2", "float32"),
     ("ctranslate2", "int8"),
+    ("ctranslate2", "float32, workers"),
+    ("ctranslate2", "int8, workers"),
 )
+"""Runtime and variant; with workers, each thread has a batch of its own, an even share of the streams."""
 
 
 def run(arguments: list[str]) -> None:
@@ -46,7 +49,7 @@ def _compare(streams: int, rounds: int) -> None:
     cores = os.cpu_count() or 1
     contestants: dict[tuple[str, str, int], Contestant] = {}
     for name, variant in PEERS:
-        for threads in dict.fromkeys((1, cores)):
+        for threads in dict.fromkeys((cores,) if variant.endswith("workers") else (1, cores)):
             try:
                 contestants[name, variant, threads] = Contestant(__name__, name, variant, str(threads), str(streams))
             except ImportError as error:
@@ -59,11 +62,11 @@ def _compare(streams: int, rounds: int) -> None:
         if (name, variant) not in best or statistics.median(seconds) < statistics.median(best[name, variant][1]):
             best[name, variant] = threads, seconds
     ours = best["engine", "compiled"][1]
-    print(f"\n{f'{streams} streams':<24} threads  tokens/s  engine / it")
+    print(f"\n{f'{streams} streams':<30} threads  tokens/s  engine / it")
     for (name, variant), (threads, seconds) in best.items():
         ratio = statistics.median(s / mine for s, mine in zip(seconds, ours, strict=True))
         rate = statistics.median(streams * NEW_TOKENS / s for s in seconds)
-        print(f"{name + ' ' + variant:<24} {threads:7} {rate:9.0f} {ratio:12.2f}")
+        print(f"{name + ' ' + variant:<30} {threads:7} {rate:9.0f} {ratio:12.2f}")
 
 
 def make(name: str, variant: str, threads: str, streams: str) -> Work:
@@ -86,7 +89,11 @@ def _load(streams: int) -> None:
     from gpt.sampling import SamplingParams
     from tests.benchmarks._peers import CHECKPOINT
 
-    engine = Engine(load_checkpoint(CHECKPOINT).model, max_streams=streams, max_queue=2 * streams, compiled=True)
+    model = load_checkpoint(CHECKPOINT).model
+    config = model.config
+    cache = 8 * config.num_layers * config.embed_dim * (-(-config.sequence_dim // 16) * 16)
+    print(f"cache of the engine: {cache / 1e3:.0f} kB a stream, {streams * cache / 1e6:.1f} MB in all")
+    engine = Engine(model, max_streams=streams, max_queue=2 * streams, compiled=True)
     list(engine.submit([1] * 10))
     draws = random.Random(0)
     firsts, waits, rates = list[float](), list[float](), list[float]()
