@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import ipaddress
 import logging
 import os
 import signal
@@ -36,6 +37,7 @@ DEFAULT_CHECKPOINT = CHECKPOINTS / "laptop"
 GRADIO_ENVIRONMENT = {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_ANALYTICS_CACHE_FREQUENCY": str(10**9)}
 # Browsers keep a connection open for the page's events; it is cut this long after the request to stop.
 SHUTDOWN_S = 1
+LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -87,6 +89,12 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--device", type=_device, default="auto", help="what computes: auto (a GPU where there is one), cpu or cuda"
     )
+    parser.add_argument(
+        "--api-key",
+        default=os.environ.get("GPT_API_KEY") or "",
+        metavar="KEY",
+        help="guards the OpenAI-compatible interface at /v1, and /metrics (GPT_API_KEY, which other users do not see)",
+    )
     elsewhere = parser.add_argument_group(
         "a model elsewhere", "The page can also be told in its Models tab; what is left out here is empty there."
     )
@@ -110,18 +118,27 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def create_app(
-    catalogue: Catalogue, connection: Connection | None = None, jobs: Jobs | None = None, texts: Path = TEXTS
+    catalogue: Catalogue,
+    connection: Connection | None = None,
+    jobs: Jobs | None = None,
+    texts: Path = TEXTS,
+    *,
+    api_key: str = "",
+    hosts: Sequence[str] = LOOPBACK_HOSTS,
 ) -> FastAPI:
-    """The web application: /health, checkpoints as zips and from the Hub, and the page.
+    """The web application: /health, the OpenAI-compatible interface, checkpoints as zips and from the Hub, and the page.
 
     Args:
         catalogue: the checkpoints.
         connection: what the page knows of a model elsewhere.
         jobs: the runs; without them there is no Train tab.
         texts: where the texts that visitors bring are kept.
+        api_key: guards /v1 and /metrics where it is not empty.
+        hosts: the names by which /v1 may be asked for without a key; none means by any.
     """
     from fastapi import FastAPI
 
+    from gpt.api.routes import add_api
     from gpt.ui.archives import add_archives
     from gpt.ui.page import build_page, mount_page
     from gpt.ui.pulls import add_pulls
@@ -134,6 +151,7 @@ def create_app(
     def health() -> dict[str, str]:
         return {"status": "ok", "checkpoint": catalogue.live()}
 
+    add_api(app, catalogue.backend, catalogue.live, api_key=api_key, hosts=hosts)
     add_archives(app, catalogue)
     add_pulls(app, catalogue)
     training = None if jobs is None else lambda: TrainTab(ROOT, jobs, texts, os.environ)
@@ -235,7 +253,14 @@ def serve(options: argparse.Namespace) -> None:
         if options.backend == "vertex":
             threading.Thread(target=_say_if_silent, args=(backend,), name="check", daemon=True).start()
         config = uvicorn.Config(
-            create_app(catalogue, connection(options), jobs, options.texts.resolve()),
+            create_app(
+                catalogue,
+                connection(options),
+                jobs,
+                options.texts.resolve(),
+                api_key=options.api_key,
+                hosts=LOOPBACK_HOSTS if _is_loopback(listener) else (),
+            ),
             log_level="warning",
             timeout_graceful_shutdown=SHUTDOWN_S,
         )
@@ -335,6 +360,10 @@ def _taken(host: str, port: int, error: OSError) -> StartError:
     return StartError(
         f"cannot listen on port {port} of {host} ({error.strerror}); choose others with --host and --port"
     )
+
+
+def _is_loopback(listener: socket.socket) -> bool:
+    return ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
 
 
 def _url(listener: socket.socket) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from gpt.errors import RequestError
 from gpt.sampling import SamplingParams
@@ -18,6 +18,7 @@ FinishReason = Literal["length", "stop"]
 MAX_NEW_TOKENS = 4096
 MAX_STOP_STRINGS = 8
 MAX_LOGPROBS = 20
+MAX_SCORED_TOKENS = 65_536
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,7 @@ class CompletionRequest:
     """What to continue, and how.
 
     Attributes:
-        prompt: text to continue; must encode to at least one token.
+        prompt: text to continue; must encode to at least one token. Empty where prompt_ids are given.
         temperature, top_k, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty:
             as in `gpt.sampling.SamplingParams`, with the same defaults and ranges.
         max_new_tokens: tokens to generate at most, 1 to 4096.
@@ -34,6 +35,7 @@ class CompletionRequest:
         stop: strings that end the text; the text ends before the first one that appears.
         logprobs: None for no log-probabilities; n in 0 to 20 gives each token's log-probability
             and its n most probable alternatives, both of the raw logits (temperature 1, no filter).
+        prompt_ids: the prompt as tokens, in place of text; only a backend that has the tokenizer takes them.
 
     Raises:
         RequestError: a field is out of range; the message names it, its value and the range.
@@ -51,11 +53,14 @@ class CompletionRequest:
     seed: int | None = None
     stop: Sequence[str] = ()
     logprobs: int | None = None
+    prompt_ids: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.prompt, str):
             raise RequestError(f"prompt is {type(self.prompt).__name__}; pass a string")
-        if not self.prompt:
+        if self.prompt_ids is not None:
+            self._check_prompt_ids()
+        elif not self.prompt:
             raise RequestError("prompt is empty; type at least one character to continue from")
         try:
             self.prompt.encode()
@@ -76,6 +81,16 @@ class CompletionRequest:
                 raise RequestError(f"stop has {text!r}; every stop string must be text of at least one character")
         object.__setattr__(self, "stop", tuple(self.stop))
         self.sampling_params()  # validates the sampling fields
+
+    def _check_prompt_ids(self) -> None:
+        ids = tuple(self.prompt_ids or ())
+        if self.prompt:
+            raise RequestError("prompt and prompt_ids are both given; give the text or its tokens")
+        if not ids:
+            raise RequestError("prompt_ids is empty; give at least one token to continue from")
+        for token_id in ids:
+            _check_integer("prompt_ids", token_id, 0, 2**31 - 1)
+        object.__setattr__(self, "prompt_ids", ids)
 
     def sampling_params(self) -> SamplingParams:
         """The request's sampling fields, validated."""
@@ -117,6 +132,24 @@ class TokenLogprob:
     token_id: int
     text: str
     logprob: float
+    alternatives: tuple[Alternative, ...] = ()
+
+
+@dataclass(frozen=True)
+class ScoredToken:
+    """A token of the prompt with its log-probability given those before it.
+
+    Attributes:
+        token_id, text: the token.
+        offset: characters of the prompt before the one that it begins, or is a part of.
+        logprob: nats, of the raw logits; None for the first token, which has nothing before it.
+        alternatives: the most probable tokens in its place, by falling probability; none for the first.
+    """
+
+    token_id: int
+    text: str
+    offset: int
+    logprob: float | None
     alternatives: tuple[Alternative, ...] = ()
 
 
@@ -186,4 +219,19 @@ class CompletionBackend(Protocol):
 
     def close(self) -> None:
         """Free the model; streams under way end with BackendClosedError. Closing twice is fine."""
+        ...
+
+
+@runtime_checkable
+class ScoringBackend(CompletionBackend, Protocol):
+    """A backend that can also tell how probable a prompt is; one elsewhere cannot."""
+
+    def score(self, request: CompletionRequest) -> Generator[tuple[ScoredToken, ...], None, None]:
+        """Yield the prompt's tokens, some at a time, with as many alternatives as the request's logprobs says.
+
+        Raises:
+            RequestError: the prompt has no tokens, unknown ones, or more than MAX_SCORED_TOKENS; at once.
+            UnknownCharacterError: the prompt has a character that the tokenizer does not know; at once.
+            BackendClosedError: the backend was closed.
+        """
         ...

@@ -16,7 +16,16 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # From the ground up. A module imports from lower layers, and where its layer is one package, from its neighbours.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("gpt.errors", "gpt.atomic", "gpt.download", "gpt.dropout", "gpt.rotary", "gpt.decode_head"),
+    (
+        "gpt.errors",
+        "gpt.atomic",
+        "gpt.download",
+        "gpt.dropout",
+        "gpt.rotary",
+        "gpt.decode_head",
+        "gpt.play",
+        "gpt.relay",
+    ),
     ("gpt.config", "gpt.device", "gpt.record", "gpt.vocabulary", "gpt.sampling", "gpt.generation"),
     (
         "gpt.kv_cache",
@@ -30,7 +39,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("gpt.attention", "gpt.attention_slow", "gpt.next_token", "gpt.tokenizer"),
     ("gpt.block", "gpt.checkpoint_info"),
     ("gpt.model",),
-    ("gpt.checkpoint", "gpt.checkpoint_archive", "gpt.decode_step", "gpt.inspection"),
+    ("gpt.checkpoint", "gpt.checkpoint_archive", "gpt.decode_step", "gpt.inspection", "gpt.scoring"),
     ("gpt.compiled.*",),
     ("gpt.graph_step",),
     ("gpt.torch_rows", "gpt.compiled_rows", "gpt.compiler"),
@@ -39,13 +48,14 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("gpt.backends.*",),
     ("gpt.vertex.*",),
     ("gpt.hub.*",),
+    ("gpt.api.*",),
     ("gpt.generate", "gpt.checkpoints", "gpt.ui.*"),
     ("app",),
 )
 # What runs a model is no business of what makes one.
 TRAIN_NEVER = (
     "app",
-    "gpt.api",
+    "gpt.api*",
     "gpt.backends*",
     "gpt.batch",
     "gpt.compile*",
@@ -55,6 +65,8 @@ TRAIN_NEVER = (
     "gpt.generation",
     "gpt.graph_step",
     "gpt.piece",
+    "gpt.relay",
+    "gpt.scoring",
     "gpt.static_cache",
     "gpt.torch_rows",
     "gpt.inspection",

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from typing import TypeVar
 
-from gpt.completion import BackendInfo, CompletionBackend, CompletionChunk, CompletionRequest
-from gpt.errors import BackendClosedError
+from gpt.completion import (
+    BackendInfo,
+    CompletionBackend,
+    CompletionChunk,
+    CompletionRequest,
+    ScoredToken,
+    ScoringBackend,
+)
+from gpt.errors import BackendClosedError, RequestError
+
+Item = TypeVar("Item")
 
 
 class _Use:
@@ -51,17 +61,24 @@ class SwappableBackend:
 
     def stream(self, request: CompletionRequest) -> Generator[CompletionChunk, None, None]:
         """Yield the live backend's chunks; what it raises at once is raised at once."""
-        with self._lock:
-            use = self._live
-            use.streams += 1
-        try:
-            inner = use.backend.stream(request)
-        except BaseException:
-            self._release(use)
-            raise
-        chunks = self._chunks(use, inner)
-        next(chunks)
-        return chunks
+        return self._open(lambda backend: backend.stream(request), CompletionChunk(""))
+
+    def score(self, request: CompletionRequest) -> Generator[tuple[ScoredToken, ...], None, None]:
+        """Yield the prompt's tokens as the live backend scores them.
+
+        Raises:
+            RequestError: it cannot score, or as ScoringBackend says.
+        """
+
+        def scores(backend: CompletionBackend) -> Generator[tuple[ScoredToken, ...], None, None]:
+            if not isinstance(backend, ScoringBackend):
+                raise RequestError(
+                    f"the log-probabilities of a prompt are not to be had from {backend.info().name}, which runs "
+                    "elsewhere; choose a checkpoint of this machine"
+                )
+            return backend.score(request)
+
+        return self._open(scores, ())
 
     def info(self) -> BackendInfo:
         """What the live backend is."""
@@ -81,12 +98,26 @@ class SwappableBackend:
         for use in uses:
             use.backend.close()
 
-    def _chunks(
-        self, use: _Use, inner: Generator[CompletionChunk, None, None]
-    ) -> Generator[CompletionChunk, None, None]:
-        """One chunk that `stream` takes, so that a generator which is closed before its first chunk counts too."""
+    def _open(
+        self, begin: Callable[[CompletionBackend], Generator[Item, None, None]], first: Item
+    ) -> Generator[Item, None, None]:
+        """What the live backend begins to yield; the backend stays open as long as it does."""
+        with self._lock:
+            use = self._live
+            use.streams += 1
         try:
-            yield CompletionChunk("")
+            inner = begin(use.backend)
+        except BaseException:
+            self._release(use)
+            raise
+        items = self._items(use, inner, first)
+        next(items)
+        return items
+
+    def _items(self, use: _Use, inner: Generator[Item, None, None], first: Item) -> Generator[Item, None, None]:
+        """One item that `_open` takes, so that a generator which is closed before its first one counts too."""
+        try:
+            yield first
             yield from inner
         finally:
             inner.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Generator, Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ import gradio as gr
 
 from gpt.completion import CompletionRequest
 from gpt.errors import GPTError, RequestError
+from gpt.play import END_OF_SPEECH, speaker_name, speech
 from gpt.ui.catalogue import Catalogue
 from gpt.ui.header import Header
 from gpt.ui.playground import ALTERNATIVES
@@ -43,8 +43,6 @@ CHARACTERS = (
     "ISABELLA",
     "ANGELO",
 )
-# In a play an empty line ends a speech, and none has one inside: here the next speaker would begin.
-END_OF_SPEECH = "\n\n"
 EMPTY = "Say something to the other character. Any name can be typed into the two fields above."
 
 
@@ -121,7 +119,7 @@ class Dialogue:
         if branching:
             transcript = transcript.branch(data["token"], data["alternative"])
         else:
-            if not (words := _words(line)):
+            if not (words := speech(line or "")):
                 raise RequestError("your line is empty; write what your character says")
             transcript.add_speaker(_name(visitor, "You are"), visitor=True)
             transcript.add_plain(words)
@@ -152,12 +150,7 @@ def _name(name: str | None, label: str) -> str:
     Raises:
         RequestError: there is nothing in the field.
     """
-    cleaned = " ".join((name or "").split()).strip(": ")
+    cleaned = speaker_name(name or "")
     if not cleaned:
         raise RequestError(f"the field {label!r} is empty; choose a character or type a name")
     return cleaned
-
-
-def _words(line: str | None) -> str:
-    """The visitor's line; an empty line inside would end the speech."""
-    return re.sub(r"\n\s*\n", "\n", (line or "").strip())

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 
 from gpt.completion import CompletionChunk
 from gpt.errors import RequestError
+from gpt.play import play
 
 
 class Piece(NamedTuple):
@@ -105,8 +106,7 @@ class Transcript:
     def prompt(self) -> str:
         r"""All text so far, in the form that the model continues.
 
-        A turn is written as in a play, "NAME:\nwords", with an empty line before the next; a turn that never got
-        words is left out, unless it is the last.
+        A turn is written as in a play, "NAME:\nwords"; see `gpt.play.play`.
         """
         turns: list[list[str]] = [["", ""]]
         for line in self._lines:
@@ -116,11 +116,7 @@ class Transcript:
                 turns[-1][1] += line["plain"]
             elif "speaker" in line:
                 turns.append([f"{line['speaker']}:\n", ""])
-        kept = [turn for turn in turns[:-1] if turn[1].strip()] + turns[-1:]
-        return "\n\n".join(
-            heading + words.strip("\n") if turn + 1 < len(kept) else heading + words
-            for turn, (heading, words) in enumerate(kept)
-        )
+        return play([(heading, words) for heading, words in turns])
 
     def branch(self, token: int, alternative: int) -> Transcript:
         """The transcript up to the model's piece number `token`, with one of its alternatives in its place.

@@ -21,7 +21,9 @@ MAX_INSTANCES = 32
 MAX_WHOLE_FLOAT = 2**53
 """Whole numbers above this may have lost digits as floats."""
 
-_FIELDS = {field.name: field for field in dataclasses.fields(CompletionRequest) if field.name != "prompt"}
+_FIELDS = {
+    field.name: field for field in dataclasses.fields(CompletionRequest) if field.name not in ("prompt", "prompt_ids")
+}
 _INTEGERS = ("top_k", "max_new_tokens", "seed", "logprobs")
 _OPTIONAL = ("seed", "logprobs")
 
@@ -40,7 +42,13 @@ class Call:
 
 
 def encode_call(request: CompletionRequest, *, stream: bool) -> dict[str, Any]:
-    """The body that asks for one completion: what differs from the defaults."""
+    """The body that asks for one completion: what differs from the defaults.
+
+    Raises:
+        RequestError: the prompt is tokens.
+    """
+    if request.prompt_ids is not None:
+        raise RequestError("prompt is a list of tokens, which a model elsewhere does not take; send it as text")
     parameters: dict[str, Any] = {
         name: list(value) if name == "stop" else value
         for name, field in _FIELDS.items()

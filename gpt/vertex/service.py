@@ -18,9 +18,9 @@ from starlette.types import Receive, Scope, Send
 
 from gpt.completion import CompletionBackend, CompletionChunk, CompletionRequest
 from gpt.errors import BackendClosedError, GPTError, QueueFullError, RequestError, TokenizerError
+from gpt.relay import Relay
 from gpt.vertex.events import COMMENT, encode_chunk, encode_event, encode_prediction
 from gpt.vertex.instances import Call, decode_call, naming_instance
-from gpt.vertex.relay import Relay
 
 logger = logging.getLogger(__name__)
 

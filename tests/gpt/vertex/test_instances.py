@@ -38,7 +38,13 @@ def one(parameters: dict[str, Any]) -> CompletionRequest:
 
 
 def test_example_request_differs_from_the_defaults_everywhere() -> None:
-    assert all(getattr(REQUEST, field.name) != field.default for field in dataclasses.fields(REQUEST))
+    fields = [field for field in dataclasses.fields(REQUEST) if field.name != "prompt_ids"]  # which stay here
+    assert all(getattr(REQUEST, field.name) != field.default for field in fields)
+
+
+def test_a_prompt_of_tokens_is_refused_in_words() -> None:
+    with pytest.raises(RequestError, match="send it as text"):
+        encode_call(CompletionRequest(prompt="", prompt_ids=[1]), stream=False)
 
 
 @pytest.mark.parametrize("request_", [REQUEST, CompletionRequest(prompt="a")])

@@ -1,4 +1,4 @@
-"""Relay: what a blocking generator yields, for an event loop."""
+"""Relay: what blocking generators yield, for an event loop."""
 
 from __future__ import annotations
 
@@ -12,36 +12,39 @@ Item = TypeVar("Item")
 
 
 class Relay(Generic[Item]):
-    """Runs a generator in a thread of its own and hands on what it yields; to be made where the event loop runs.
+    """Runs generators, each in a thread of its own, and hands on what they yield; made where the event loop runs.
 
     Args:
-        items: closed at its end, after an error, and within one of its steps after `close`.
+        items: each is closed at its end, after an error, and within one of its steps after `close`.
     """
 
-    def __init__(self, items: Generator[Item, None, None]) -> None:
+    def __init__(self, *items: Generator[Item, None, None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._arrived: asyncio.Queue[tuple[Item] | BaseException | None] = asyncio.Queue()
         self._closing = threading.Event()
-        threading.Thread(target=self._read, args=(items,), name="relay", daemon=True).start()
+        self._running = len(items)
+        for one in items:
+            threading.Thread(target=self._read, args=(one,), name="relay", daemon=True).start()
 
     def close(self) -> None:
         """Want nothing more. Closing twice, or at the end, is fine."""
         self._closing.set()
 
     async def items(self, idle_s: float) -> AsyncGenerator[Item | None, None]:
-        """Yield what the generator yields, and None whenever `idle_s` seconds passed without anything.
+        """Yield what the generators yield as it comes, and None whenever `idle_s` seconds passed without anything.
 
         Raises:
-            whatever the generator raised.
+            whatever one of them raised first.
         """
-        while True:
+        while self._running:
             try:
                 arrived = await asyncio.wait_for(self._arrived.get(), idle_s)
             except TimeoutError:
                 yield None
                 continue
             if arrived is None:
-                return
+                self._running -= 1
+                continue
             if isinstance(arrived, BaseException):
                 raise arrived
             yield arrived[0]

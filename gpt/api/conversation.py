@@ -1,0 +1,30 @@
+"""A conversation's messages, as the play that the model continues."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gpt.api.schema import Message
+from gpt.play import play, speaker_name, speech
+
+USER = "ROMEO"
+ASSISTANT = "JULIET"
+"""Who speaks where messages have no names: the two with whom the page's dialogue begins."""
+
+
+def prompt(messages: Sequence[Message]) -> str:
+    """The play up to the assistant's next speech.
+
+    A system message stands before the speeches as it is. A message's name is its speaker; the last name that a role
+    had stays until it gets another.
+    """
+    speakers = {"user": USER, "assistant": ASSISTANT}
+    turns: list[tuple[str, str]] = []
+    for message in messages:
+        words = speech(message.words())
+        if message.role in ("system", "developer"):
+            turns.append(("", words))
+            continue
+        speakers[message.role] = speaker_name(message.name or "") or speakers[message.role]
+        turns.append((f"{speakers[message.role]}:\n", words))
+    return play([*turns, (f"{speakers['assistant']}:\n", "")])
