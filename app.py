@@ -126,7 +126,7 @@ def create_app(
     api_key: str = "",
     hosts: Sequence[str] = LOOPBACK_HOSTS,
 ) -> FastAPI:
-    """The web application: /health, the OpenAI-compatible interface, checkpoints as zips and from the Hub, and the page.
+    """The web application: /health, OpenAI's interface, checkpoints as zips and from the Hub, and the page.
 
     Args:
         catalogue: the checkpoints.
