@@ -126,7 +126,7 @@ def create_app(
     api_key: str = "",
     hosts: Sequence[str] = LOOPBACK_HOSTS,
 ) -> FastAPI:
-    """The web application: /health, the OpenAI-compatible interface, checkpoints as zips, and the page.
+    """The web application: /health, OpenAI's interface, checkpoints as zips and from the Hub, and the page.
 
     Args:
         catalogue: the checkpoints.
@@ -141,6 +141,7 @@ def create_app(
     from gpt.api.routes import add_api
     from gpt.ui.archives import add_archives
     from gpt.ui.page import build_page, mount_page
+    from gpt.ui.pulls import add_pulls
     from train.ui.tab import CSS, TrainTab
 
     # FastAPI's own pages about its routes take their scripts from other hosts.
@@ -152,6 +153,7 @@ def create_app(
 
     add_api(app, catalogue.backend, catalogue.live, api_key=api_key, hosts=hosts)
     add_archives(app, catalogue)
+    add_pulls(app, catalogue)
     training = None if jobs is None else lambda: TrainTab(ROOT, jobs, texts, os.environ)
     return mount_page(app, build_page(catalogue, connection, training), [CSS])
 

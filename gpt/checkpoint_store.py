@@ -122,27 +122,44 @@ class CheckpointStore:
             CheckpointNameError: the name cannot be a checkpoint's.
             CheckpointError: the zip is none, or holds anything but a checkpoint; or the name is taken.
         """
+        return self.add(lambda hidden: unpack_archive(archive, called, hidden) or Path(called).stem, called, name)
+
+    def add(self, fill: Callable[[Path], str], called: str, name: str | None = None) -> str:
+        """Add a checkpoint from elsewhere, once it was loaded strictly; nothing is left of one that is refused.
+
+        Args:
+            fill: writes its files into the folder that it is given, which no list shows, and gives a name to wish for.
+            called: what to call it in an error.
+            name: the new checkpoint's; None takes the wished one, with a number where it is taken.
+
+        Returns:
+            The new checkpoint's name.
+
+        Raises:
+            CheckpointNameError: the name cannot be a checkpoint's.
+            CheckpointError: what was written is no checkpoint; or the name is taken.
+        """
         if name is not None:
             check_name(name)
             self._check_free(name)
         try:
             with self._hidden_folder() as hidden:
-                top = unpack_archive(archive, called, hidden)
+                wish = fill(hidden)
                 try:
                     prove_checkpoint(hidden)
-                except CheckpointError as error:  # in the words of the zip, not of a folder that nobody saw
+                except CheckpointError as error:  # in its own words, not in those of a folder that nobody saw
                     words = str(error).replace(f"{hidden}{os.sep}", "").replace(str(hidden), called)
                     raise CheckpointError(f"{called} is no checkpoint of this project: {words}") from error
                 flush_folder(hidden)
                 with self._changing:
                     if name is None:
-                        name = self._free_name(top or Path(called).stem)
+                        name = self._free_name(wish)
                     else:
                         self._check_free(name)
                     os.rename(hidden, self.root / name)
         except OSError as error:
             raise CheckpointError(
-                f"{called} cannot be unpacked in {self.root} ({error.strerror or error}); "
+                f"{called} cannot be kept in {self.root} ({error.strerror or error}); "
                 "free some space, or change the folder's rights"
             ) from error
         return name

@@ -6,6 +6,7 @@
     │   └── UnknownCharacterError   a character that the vocabulary has no token for
     ├── CheckpointError         a checkpoint folder is missing, incomplete, or does not match
     │   └── CheckpointNameError     a checkpoint cannot have this name (also a ValueError)
+    ├── HubError                the Hugging Face Hub, or what lies there, did not do what was asked
     ├── CorpusError             a training text is missing, empty, too short, or not UTF-8
     ├── TrainingError           a run cannot start, cannot be written, or diverged
     ├── RequestError            a completion request's parameter is out of range (also a ValueError)
@@ -54,6 +55,10 @@ class CheckpointError(GPTError):
 
 class CheckpointNameError(CheckpointError, ValueError):
     """A checkpoint cannot have this name."""
+
+
+class HubError(GPTError):
+    """The Hugging Face Hub did not do what was asked, or what lies there cannot be used."""
 
 
 class CorpusError(GPTError):

@@ -36,10 +36,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "gpt.gpt2_tokenizer",
         "gpt.completion",
     ),
-    ("gpt.attention", "gpt.attention_slow", "gpt.tokenizer"),
+    ("gpt.attention", "gpt.attention_slow", "gpt.next_token", "gpt.tokenizer"),
     ("gpt.block", "gpt.checkpoint_info"),
     ("gpt.model",),
-    ("gpt.checkpoint", "gpt.checkpoint_archive", "gpt.decode_step", "gpt.scoring"),
+    ("gpt.checkpoint", "gpt.checkpoint_archive", "gpt.decode_step", "gpt.inspection", "gpt.scoring"),
     ("gpt.compiled.*",),
     ("gpt.graph_step",),
     ("gpt.torch_rows", "gpt.compiled_rows", "gpt.compiler"),
@@ -47,6 +47,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("gpt.engine", "gpt.checkpoint_store"),
     ("gpt.backends.*",),
     ("gpt.vertex.*",),
+    ("gpt.hub.*",),
     ("gpt.api.*",),
     ("gpt.generate", "gpt.checkpoints", "gpt.ui.*"),
     ("app",),
@@ -68,6 +69,7 @@ TRAIN_NEVER = (
     "gpt.scoring",
     "gpt.static_cache",
     "gpt.torch_rows",
+    "gpt.inspection",
     "gpt.ui*",
     "gpt.vertex.backend",
     "gpt.vertex.predictor",
@@ -77,6 +79,7 @@ CONFINED = {
     "gradio": ("app", "gpt.ui.*", "train.ui.*"),
     "google": ("gpt.vertex.*", "train.vertex.*"),
     "kfp": ("gpt.vertex.*", "train.vertex.*"),
+    "huggingface_hub": ("gpt.hub.*",),
     "llvmlite": ("gpt.compiled.*",),
     "numba": ("gpt.compiled.*",),
 }
@@ -222,7 +225,7 @@ def test_requirements_are_the_libraries_that_are_imported() -> None:
     imported -= {*sys.stdlib_module_names, "gpt", "train"}
     lines = [
         line
-        for name in ("requirements.txt", "requirements-pipeline.txt")
+        for name in ("requirements.txt", "requirements-pipeline.txt", "requirements-parquet.txt")
         for line in (ROOT / name).read_text(encoding="utf-8").split()
     ]
     required = dict(line.split("==") for line in lines)  # every one with its exact version

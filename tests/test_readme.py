@@ -19,6 +19,7 @@ import pytest
 
 import app
 import gpt.generate
+import gpt.hub.__main__
 import gpt.vertex.deploy
 import tests.emulator.__main__
 import train.__main__
@@ -85,6 +86,7 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
         "train.evaluate": train.evaluate,
         "train.job": train.job,
         "gpt.generate": gpt.generate,
+        "gpt.hub": gpt.hub.__main__,
         "tests.emulator": tests.emulator.__main__,
     }
     return parsers[module].build_parser()
@@ -148,6 +150,16 @@ def is_a_check(words: list[str], clone: Path) -> None:
     assert " ".join(words) in text(".ci/run")
 
 
+def offers_help(words: list[str], clone: Path) -> None:
+    """Ask the benchmark for its help; whole, it takes minutes and an idle machine."""
+    execute([*python(words), "--help"], clone)
+
+
+def names_requirements(words: list[str], clone: Path) -> None:
+    """Name a file that is there."""
+    assert (ROOT / words[-1]).is_file()
+
+
 def is_the_ci_script(words: list[str], clone: Path) -> None:
     """Have the shell read the script without running it."""
     execute(["bash", "-n", words[1]], ROOT)
@@ -162,6 +174,10 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("python app.py *", parses),
     ("python -m gpt.generate *", runs),
     ("python -m gpt.checkpoints *", runs),
+    ("python -m gpt.hub export *", runs),
+    ("python -m gpt.hub *", parses),
+    ("python -m train --preset gpt2-shakespeare *", parses),
+    ("python -m train * hf:*", parses),
     ("python -m gpt.vertex.deploy *", parses_deployment),
     ("python -m tests.emulator", parses),
     ("python -m train.vertex.worker --help", runs),
@@ -183,6 +199,8 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("torchrun --standalone --nproc_per_node=2 *--device cpu*", runs_under_torchrun),
     ("torchrun *", parses_under_torchrun),
     ("python -m tests.benchmarks * --help", runs),
+    ("python -m tests.benchmarks *", offers_help),
+    ("pip install -r requirements-benchmarks.txt", names_requirements),
     ("python -m pytest -m slow", is_a_check),
     ("ruff check .", is_a_check),
     ("mypy", is_a_check),

@@ -16,6 +16,7 @@ from pathlib import Path
 from gpt.errors import ConfigError, GPTError, TrainingError
 from train.config import TrainConfig
 from train.folder import read_run_config
+from train.hub_name import is_hub_name
 from train.presets import PRESETS
 from train.stop import StopRequest
 
@@ -116,11 +117,14 @@ def _settings(arguments: argparse.Namespace, out: Path) -> TrainConfig:
         raise ConfigError(f"threads is {arguments.threads}; give a number at least 1")
     if not arguments.resume:
         preset = PRESETS[arguments.preset or DEFAULT_PRESET].config
-        if init := changed.get("init"):
-            from train.base import base_settings
+        if init := changed.get("init", preset.init):
+            from train.base import base_folder, base_settings
 
-            return base_settings(Path(init), preset, changed)
-        return dataclasses.replace(preset, **changed)
+            folder = base_folder(init, ROOT / "checkpoints", os.environ.get("TIKTOKEN_CACHE_DIR"))
+            config = base_settings(folder, preset, changed)
+        else:
+            config = dataclasses.replace(preset, **changed)
+        return dataclasses.replace(config, data=_pinned(config.data))
     config = read_run_config(out)
     refused = sorted(set(changed) - {"max_steps", "patience"})
     if arguments.preset not in (None, config.preset):
@@ -131,6 +135,16 @@ def _settings(arguments: argparse.Namespace, out: Path) -> TrainConfig:
             "only --max-steps and --patience can: leave the others out, or begin anew in another folder"
         )
     return dataclasses.replace(config, **changed)
+
+
+def _pinned(data: str) -> str:
+    """`--data`, a data set of the Hub with the commit that it has now, so that the run can go on with the same text."""
+    if not is_hub_name(data):
+        return data
+    from gpt.hub.repository import Hub
+    from train.hub_text import pinned
+
+    return pinned(data, ROOT / "data", Hub())
 
 
 def overrides(arguments: argparse.Namespace) -> dict[str, typing.Any]:
@@ -251,7 +265,9 @@ def _execute(run: Run, stop: StopRequest, is_main: bool) -> str:
         if not bar.disable and not math.isnan(loss):
             shown = bar.format_dict
             speed = (step - shown["initial"]) * run.trainer.tokens_per_step / (shown["elapsed"] or math.inf)
-            bar.set_postfix_str(f"loss {loss:.3f}, {speed:,.0f} tokens/s", refresh=False)
+            used = run.utilisation(speed)
+            part = "" if used is None else f", {used:.0%} of the GPU"
+            bar.set_postfix_str(f"loss {loss:.3f}, {speed:,.0f} tokens/s{part}", refresh=False)
         bar.update()
 
     with bar:

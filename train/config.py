@@ -33,10 +33,14 @@ class TrainConfig:
 
     preset: str = _setting("custom", "name of the preset that the settings began with")
     data: str = _setting(
-        "shakespeare", "corpus: shakespeare (fetched once), sonnets (bundled), or the path of a UTF-8 text file"
+        "shakespeare",
+        "corpus: shakespeare (fetched once), sonnets (bundled), hf:OWNER/NAME (a data set of the Hugging Face Hub), "
+        "or the path of a UTF-8 text file",
     )
     init: str = _setting(
-        "", "folder of a checkpoint to go on from, with its shape and tokenizer; empty: random weights"
+        "",
+        "checkpoint to go on from, with its shape and tokenizer: its folder, its name in checkpoints/, or gpt2, "
+        "gpt2-medium, gpt2-large, gpt2-xl, imported from the Hub if they are not there; empty: random weights",
     )
     train_fraction: float = _setting(
         0.9, "part of the text's characters to train on, from its beginning; the rest validates", low=0.01, high=0.99

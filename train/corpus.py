@@ -16,6 +16,7 @@ from pathlib import Path
 
 from gpt.download import download
 from gpt.errors import CorpusError
+from train.hub_name import is_hub_name
 
 NAMES = ("shakespeare", "sonnets")
 
@@ -71,6 +72,11 @@ def load_corpus(name_or_path: str | Path, data_root: Path, *, min_characters: in
         CorpusError: the text is missing, cannot be fetched, read or decoded, is empty or too short.
     """
     name = str(name_or_path)
+    if is_hub_name(name):
+        raise CorpusError(
+            f"the corpus {name} is a data set of the Hugging Face Hub, which may not fit in memory; only python -m "
+            "train and python -m train.evaluate take one"
+        )
     if name == "shakespeare":
         text = _decode(_read_shakespeare(data_root), name)
     elif name == "sonnets":

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from gpt.errors import CorpusError
+
+
+class Tokens(Protocol):
+    """One long sequence of tokens: a tensor (n,) int64, or TokenShards."""
+
+    def __len__(self) -> int:
+        """The number of tokens."""
+        ...
+
+    def __getitem__(self, positions: Tensor, /) -> Tensor:
+        """The tokens at these positions, of the same shape, int64."""
+        ...
 
 
 @dataclass
@@ -25,7 +38,7 @@ class WindowSampler:
     is learnt from once a pass, and the cuts differ from pass to pass.
 
     Args:
-        tokens: (n,) int64, the training part.
+        tokens: the training part, n of them.
         sequence_dim: S, tokens of a window.
         seed: of offsets and orders.
         position: where to begin.
@@ -34,7 +47,7 @@ class WindowSampler:
         CorpusError: too few tokens for one window at every offset.
     """
 
-    def __init__(self, tokens: Tensor, sequence_dim: int, seed: int, position: DataPosition | None = None) -> None:
+    def __init__(self, tokens: Tokens, sequence_dim: int, seed: int, position: DataPosition | None = None) -> None:
         if len(tokens) < 2 * sequence_dim:
             raise CorpusError(
                 f"the training part has {len(tokens):,} tokens, but at least {2 * sequence_dim:,} are needed for "

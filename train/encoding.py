@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from train.config import TrainConfig
 # A vocabulary is fitted on the beginning of a longer text: the rest would change little, and take gigabytes.
 FITTED_CHARACTERS = 10_000_000
 PIECE_CHARACTERS = 1_000_000
+LONGEST_PIECES = 4
 # Between two words every tokenizer begins a new token: a cut there changes nothing.
 CUT = re.compile(r"(?<=[a-z])(?= [a-z])")
 
@@ -63,6 +65,35 @@ def encode_text(tokenizer: Tokenizer, text: str, piece_characters: int = PIECE_C
         pieces.append(torch.tensor(tokenizer.encode(text[start:end]), dtype=torch.int64))
         start = end
     return torch.cat(pieces) if pieces else torch.empty(0, dtype=torch.int64)
+
+
+def cut_pieces(pieces: Iterable[str], piece_characters: int = PIECE_CHARACTERS) -> Iterator[str]:
+    """A text that comes in any pieces, in others that can be encoded on their own: each ends between two words.
+
+    A text that has no such place for long, as Chinese, is cut all the same; a token there may be two.
+
+    Args:
+        pieces: together the text.
+        piece_characters: what a piece has, at least.
+    """
+    waiting: list[str] = []
+    size = 0
+    for piece in pieces:
+        waiting.append(piece)
+        size += len(piece)
+        if size <= piece_characters:
+            continue
+        text = "".join(waiting)
+        while len(text) > piece_characters:
+            cut = CUT.search(text, piece_characters)
+            if cut is None and len(text) < LONGEST_PIECES * piece_characters:
+                break
+            end = cut.start() if cut else len(text)
+            yield text[:end]
+            text = text[end:]
+        waiting, size = [text], len(text)
+    if size:
+        yield "".join(waiting)
 
 
 def known_prompt(tokenizer: Tokenizer, prompt: str, train_text: str) -> str:

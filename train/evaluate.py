@@ -25,7 +25,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("checkpoint", type=Path, help="folder of the checkpoint, such as checkpoints/shakespeare")
     parser.add_argument(
-        "--data", default="shakespeare", help="shakespeare (fetched once; default), sonnets (bundled), or a UTF-8 file"
+        "--data",
+        default="shakespeare",
+        help="shakespeare (fetched once; default), sonnets (bundled), hf:OWNER/NAME, or a UTF-8 file",
     )
     parser.add_argument(
         "--train-fraction",
@@ -66,31 +68,42 @@ def main(argv: list[str] | None = None) -> int:
 def _evaluate(arguments: argparse.Namespace, protocols: list[str]) -> None:
     from gpt.checkpoint import load_checkpoint
     from gpt.device import choose_device
+    from gpt.hub.repository import Hub
     from train.corpus import load_corpus
+    from train.hub_name import is_hub_name
+    from train.hub_text import HubText, pinned
     from train.metrics import nanogpt_nats, validation_tokens, window_nats
     from train.ngram import ngram_ladder
 
-    corpus = load_corpus(arguments.data, ROOT / "data", min_characters=100)
-    train_text, validation_text = corpus.split(arguments.train_fraction)
+    if is_hub_name(arguments.data):
+        text = HubText.open(pinned(arguments.data, ROOT / "data", Hub()), ROOT / "data", Hub())
+        name, end = str(text.name), text.training_end(arguments.train_fraction)
+        train_text, validation_text = text.training_tail(end), text.validation(end)
+    else:
+        corpus = load_corpus(arguments.data, ROOT / "data", min_characters=100)
+        name = corpus.name
+        train_text, validation_text = corpus.split(arguments.train_fraction)
     checkpoint = load_checkpoint(arguments.checkpoint, choose_device(arguments.device))
     model, context = checkpoint.model, checkpoint.config.sequence_dim
     tokens = validation_tokens(checkpoint.tokenizer, train_text, validation_text)
     if len(tokens) < 3:
-        raise ConfigError(f"the validation part of {corpus.name} has {len(tokens) - 1} tokens; give a longer text")
+        raise ConfigError(f"the validation part of {name} has {len(tokens) - 1} tokens; give a longer text")
     print(f"{arguments.checkpoint}: {model.num_parameters():,} parameters, context {context} tokens")
     print(
-        f"{corpus.name}: {len(validation_text):,} validation characters, {len(tokens) - 1:,} tokens, "
+        f"{name}: {len(validation_text):,} validation characters, {len(tokens) - 1:,} tokens, "
         f"{len(validation_text) / (len(tokens) - 1):.2f} characters a token"
     )
-    for name in protocols:
-        progress = _Progress(name)
-        if name == "nanogpt":
+    for protocol in protocols:
+        progress = _Progress(protocol)
+        if protocol == "nanogpt":
             figure = nanogpt_nats(model, tokens, checkpoint.tokenizer, progress=progress)
         else:
-            stride = context if name == "block" else max(1, context // 2)
+            stride = context if protocol == "block" else max(1, context // 2)
             figure = window_nats(model, tokens, stride, progress=progress) / len(validation_text)
         progress.clear()
-        print(f"{name:<10} {figure:.4f} nats per character", flush=True)
+        print(f"{protocol:<10} {figure:.4f} nats per character", flush=True)
+    if is_hub_name(arguments.data):
+        return  # its training part is not counted
     for order, figure in enumerate(ngram_ladder(train_text, validation_text), start=1):
         print(f"{order}-gram     {figure:.3f} nats per character")
 

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from gpt.checkpoint import load_checkpoint, save_checkpoint
-from gpt.errors import TrainingError, UnknownCharacterError
+from gpt.errors import TrainingError
 from gpt.model import GPT
 from gpt.record import TrainingRecord
 from gpt.tokenizer import Tokenizer
@@ -24,17 +23,17 @@ from train.base import take_weights
 from train.card import model_card
 from train.config import TrainConfig
 from train.control import FINISH_FILE, PAUSE_FILE, forget, is_asked, is_yielding
-from train.corpus import MIN_CHARACTERS, load_corpus
 from train.distributed import ProcessGroup
-from train.encoding import encode_text, fresh_tokenizer, known_prompt
+from train.encoding import fresh_tokenizer, known_prompt
 from train.folder import BEST_FOLDER, RunFolder, check_unused, read_run_config
 from train.machine import machine_name
-from train.metrics import validation_tokens, window_nats
-from train.ngram import ngram_ladder
+from train.metrics import window_nats
+from train.run_text import read_run_text
 from train.sample import sample
 from train.state import has_state, read_state, read_tokenizer
 from train.status import RunStatus, read_status
 from train.trainer import Evaluation, Trainer
+from train.utilisation import utilisation
 
 
 class _StopAsked(Exception):
@@ -90,21 +89,20 @@ class Run:
                 f"the run in {out} cannot be resumed: its state is gone, and only its best checkpoint is left; "
                 "begin anew in another folder"
             )
-        self._corpus = load_corpus(config.data, data_root, min_characters=MIN_CHARACTERS)
-        self._train_text, self._validation_text = self._corpus.split(config.train_fraction)
         base = load_checkpoint(config.init) if config.init and not self.resumed else None
-        self.tokenizer: Tokenizer
-        if self.resumed:
-            self.tokenizer = read_tokenizer(out)
-        elif base is not None:
-            self.tokenizer = base.tokenizer
-        else:
-            self.tokenizer = fresh_tokenizer(
-                config, self._train_text, self._corpus.text, checkpoints_root, tiktoken_cache
-            )
-        train_tokens = self._train_tokens()
-        self._validation_tokens = validation_tokens(self.tokenizer, self._train_text, self._validation_text)
-        self._prompt = known_prompt(self.tokenizer, config.sample_prompt, self._train_text)
+
+        def choose_tokenizer(read_train_text: Callable[[], str], alphabet: str) -> Tokenizer:
+            if self.resumed:
+                return read_tokenizer(out)
+            if base is not None:
+                return base.tokenizer
+            fitted_on = "" if config.tokenizer == "gpt2" else read_train_text()
+            return fresh_tokenizer(config, fitted_on, alphabet, checkpoints_root, tiktoken_cache)
+
+        self._text = read_run_text(config, data_root, choose_tokenizer)
+        self.tokenizer = self._text.tokenizer
+        self._validation_tokens = self._text.validation_tokens
+        self._prompt = known_prompt(self.tokenizer, config.sample_prompt, self._text.first_character)
         torch.manual_seed(config.seed)
         model = GPT.from_config(config.model_config(self.tokenizer.vocab_dim))
         if base is not None:
@@ -116,11 +114,13 @@ class Run:
                 f"the validation part has {len(self._validation_tokens) - 1} tokens, fewer than sequence_dim = "
                 f"{config.sequence_dim}; give a longer text, a smaller --sequence-dim or a smaller --train-fraction"
             )
-        self.trainer = Trainer(config, model, self.tokenizer, train_tokens, self._validation_tokens, out, processes)
+        self.trainer = Trainer(
+            config, model, self.tokenizer, self._text.train_tokens, self._validation_tokens, out, processes
+        )
         if self.resumed:
             self._resume(command)
         else:
-            self.trainer.state.command, self.trainer.state.corpus_sha256 = command, self._corpus.sha256
+            self.trainer.state.command, self.trainer.state.corpus_sha256 = command, self._text.sha256
         self._status = RunStatus(
             state="training",
             pid=os.getpid(),
@@ -128,9 +128,9 @@ class Run:
             started_at=datetime.now(UTC).isoformat(timespec="seconds"),
             device=str(device),
             threads=torch.get_num_threads() if device.type == "cpu" else 0,
-            corpus=self._corpus.name,
-            corpus_characters=len(self._corpus.text),
-            tokens_per_character=(len(self._validation_tokens) - 1) / len(self._validation_text),
+            corpus=self._text.name,
+            corpus_characters=self._text.characters,
+            tokens_per_character=(len(self._validation_tokens) - 1) / self._text.validation_characters,
             parameters=model.num_parameters(),
             vocab_dim=self.tokenizer.vocab_dim,
             tokens_per_step=self.trainer.tokens_per_step,
@@ -143,29 +143,18 @@ class Run:
     def _resume(self, command: str) -> None:
         """Go on from the folder's state; the record then has every command that made the run."""
         saved = read_state(self.out)
-        if saved.corpus_sha256 not in ("", self._corpus.sha256):
+        if saved.corpus_sha256 not in ("", self._text.sha256):
             raise TrainingError(
                 f"the corpus {self.config.data} is not the text that the run in {self.out} began with; "
                 "put that text back, or begin anew in another folder"
             )
         self.trainer.resume()
         state = self.trainer.state
-        state.corpus_sha256 = self._corpus.sha256
+        state.corpus_sha256 = self._text.sha256
         if not state.command:
             state.command = command
         elif read_run_config(self.out) != self.config:
             state.command += f" && {command}"
-
-    def _train_tokens(self) -> Tensor:
-        """The training text's tokens, (n,) int64."""
-        try:
-            return encode_text(self.tokenizer, self._train_text)
-        except UnknownCharacterError as error:
-            if not self.config.init:
-                raise
-            raise UnknownCharacterError(
-                f"the checkpoint {self.config.init} cannot go on with the text {self._corpus.name}: {error}"
-            ) from error
 
     def fail(self, message: str) -> None:
         """Leave word of why the run ended, for those who watch it from outside."""
@@ -203,17 +192,17 @@ class Run:
         def step_made(step: int, loss: float) -> None:
             on_step(step, loss)
             if self._folder is not None and not math.isnan(loss):
-                done = (step - first) * self.trainer.tokens_per_step
-                speed = done / (time.perf_counter() - started)
-                self._folder.add_metrics(
-                    {
-                        "step": step,
-                        "seconds": round(self.trainer.state.seconds, 2),
-                        "tokens": self.trainer.state.tokens,
-                        "train_loss": loss,
-                        "tokens_per_second": round(speed, 1),
-                    }
-                )
+                speed = (step - first) * self.trainer.tokens_per_step / (time.perf_counter() - started)
+                metrics = {
+                    "step": step,
+                    "seconds": round(self.trainer.state.seconds, 2),
+                    "tokens": self.trainer.state.tokens,
+                    "train_loss": loss,
+                    "tokens_per_second": round(speed, 1),
+                }
+                if (used := self.utilisation(speed)) is not None:
+                    metrics["utilisation"] = round(used, 4)
+                self._folder.add_metrics(metrics)
 
         if self._folder is not None:
             self._tell_status("training")
@@ -239,10 +228,14 @@ class Run:
         self._processes.barrier()
         return outcome
 
+    def utilisation(self, speed: float) -> float | None:
+        """The part of its GPUs' peak that so many tokens a second use; None on a CPU or an unknown GPU."""
+        return utilisation(self.trainer.model, self.config.precision, speed / self._processes.world_size)
+
     def _count_ngrams(self) -> list[float]:
         """The ladder that the run is measured by."""
         saved = read_status(self.out) if self.resumed else None
-        return (saved and saved.ngrams) or ngram_ladder(self._train_text, self._validation_text)
+        return (saved and saved.ngrams) or self._text.count_ngrams()
 
     def _make_room(self) -> None:
         """Leave the other cores free while somebody asks for that, and take them back afterwards."""
@@ -262,7 +255,7 @@ class Run:
         self._folder.log(text)
 
     def _evaluated(self, evaluation: Evaluation) -> None:
-        per_character = evaluation.val_loss * (len(self._validation_tokens) - 1) / len(self._validation_text)
+        per_character = evaluation.val_loss * (len(self._validation_tokens) - 1) / self._text.validation_characters
         assert self._folder is not None
         self._folder.add_metrics(
             {
@@ -296,9 +289,9 @@ class Run:
         return TrainingRecord(
             preset=self.config.preset,
             command=state.command,
-            corpus=self._corpus.name,
-            corpus_sha256=self._corpus.sha256,
-            corpus_characters=len(self._corpus.text),
+            corpus=self._text.name,
+            corpus_sha256=self._text.sha256,
+            corpus_characters=self._text.characters,
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
             machine=machine_name(self.trainer.device),
             torch_version=torch.__version__,
@@ -326,7 +319,7 @@ class Run:
         best = load_checkpoint(self.out / BEST_FOLDER, self.trainer.device)
         self.trainer.model.load_state_dict(best.model.state_dict())
         model = self.trainer.model.eval()
-        context, characters = self.config.sequence_dim, len(self._validation_text)
+        context, characters = self.config.sequence_dim, self._text.validation_characters
         figures = {
             name: round(window_nats(model, self._validation_tokens, stride, progress=progress) / characters, 4)
             for name, stride in (("block", context), ("sliding", context // 2))

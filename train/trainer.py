@@ -20,7 +20,7 @@ from gpt.errors import TrainingError
 from gpt.model import GPT
 from gpt.tokenizer import Tokenizer
 from train.config import TrainConfig
-from train.dataset import DataPosition, WindowSampler
+from train.dataset import DataPosition, Tokens, WindowSampler
 from train.distributed import ProcessGroup
 from train.loss import head_cross_entropy
 from train.metrics import token_nats
@@ -48,7 +48,8 @@ class Trainer:
         config: its settings.
         model: freshly drawn or loaded, on the device it trains on.
         tokenizer: saved with every state, so that resuming needs nothing else.
-        train_tokens, validation_tokens: (n,) int64 on the CPU.
+        train_tokens: on the CPU.
+        validation_tokens: (n,) int64 on the CPU.
         out: the run folder.
         processes: those that train together.
     """
@@ -58,7 +59,7 @@ class Trainer:
         config: TrainConfig,
         model: GPT,
         tokenizer: Tokenizer,
-        train_tokens: Tensor,
+        train_tokens: Tokens,
         validation_tokens: Tensor,
         out: Path,
         processes: ProcessGroup,

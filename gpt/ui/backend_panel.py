@@ -118,7 +118,7 @@ class BackendPanel:
             )
         demo.load(self._check, None, self.status, concurrency_limit=None, **options)
 
-    def _backend(
+    def backend(
         self, place: str, project: str | None, location: str | None, endpoint: str | None, url: str | None
     ) -> RemoteBackend:
         """A backend over what the fields say."""
@@ -145,7 +145,7 @@ class BackendPanel:
         yield _status("Asking for one token…")
 
         def found() -> str:
-            backend = self._backend(*values)
+            backend = self.backend(*values)
             try:
                 return _answers(backend)
             finally:
@@ -159,7 +159,7 @@ class BackendPanel:
         yield [_status("Asking for one token…"), *unchanged]
 
         def found() -> list[Any]:
-            backend = self._backend(*values)
+            backend = self.backend(*values)
             try:
                 status = _answers(backend)
                 self._catalogue.use_elsewhere(backend)

@@ -13,7 +13,8 @@ from gpt.checkpoint_info import CheckpointInfo, damaged_checkpoints, list_checkp
 from gpt.checkpoint_store import CheckpointStore, pack_checkpoint
 from gpt.completion import BackendInfo, CompletionBackend, CompletionChunk, CompletionRequest
 from gpt.errors import BackendClosedError, CheckpointError
-from gpt.ui.second_model import Compared, SecondModel
+from gpt.hub.repository import Progress
+from gpt.ui.other_models import Compared, OtherModels
 
 
 class Catalogue:
@@ -28,7 +29,7 @@ class Catalogue:
         is_busy: whether a training run works in a run's folder, besides what its lock tells.
 
     Attributes:
-        second: the checkpoint that texts are compared with.
+        others: the checkpoints that texts are compared with.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class Catalogue:
         is_busy: Callable[[Path], bool] = lambda _: False,
     ) -> None:
         self.backend = backend
-        self.second = SecondModel(load)
+        self.others = OtherModels(load)
         self._store = CheckpointStore(root, shipped=shipped, is_busy=is_busy)
         self._root = root
         self._chosen = live.resolve()
@@ -115,6 +116,17 @@ class Catalogue:
         if self.info().kind != "local":
             self.use(self._local())
 
+    def folder(self, name: str) -> tuple[str, Path]:
+        """The name and the folder of a checkpoint of the list, or of the live one for an empty name.
+
+        Raises:
+            CheckpointError: it is not on the list, or what is live is no checkpoint of this machine.
+        """
+        if not name and self.info().kind != "local":
+            raise CheckpointError(f"{self.live()} is no checkpoint of this machine; choose one from the list")
+        entry = self._entry(name or self._local())
+        return entry.name, entry.folder
+
     def compared(self, name: str) -> CompletionBackend:
         """A checkpoint of the list, to write with beside the live one.
 
@@ -126,7 +138,7 @@ class Catalogue:
             if folder.resolve() == self._live and self.info().kind == "local":
                 yield from self.backend.stream(request)
             else:
-                yield from self.second.stream(folder, request)
+                yield from self.others.stream(folder, request)
 
         return Compared(name, stream)
 
@@ -181,14 +193,30 @@ class Catalogue:
         """
         return self._store.unpack(archive, called)
 
+    def bring(self, repository: str, progress: Progress) -> str:
+        """Add what a repository of the Hugging Face Hub holds to the list, a checkpoint or a GPT-2; its name here.
+
+        Args:
+            repository: its name there.
+            progress: told the bytes that have arrived and those of all files; what it raises ends the download.
+
+        Raises:
+            HubError: there is no such repository, it holds no such model, or no answer.
+            CheckpointError: what it holds is damaged; nothing was written then.
+        """
+        from gpt.hub.exchange import bring_checkpoint
+        from gpt.hub.repository import Hub
+
+        return bring_checkpoint(Hub(), self._store, repository, progress=progress, tiktoken_cache=None)
+
     def is_busy(self) -> bool:
-        """Whether this machine writes a text, by the live checkpoint or by one that it is compared with."""
-        return (self.info().kind == "local" and self.backend.is_busy()) or self.second.is_busy()
+        """Whether this machine writes a text, by the live checkpoint or by others beside it."""
+        return (self.info().kind == "local" and self.backend.is_busy()) or self.others.is_busy()
 
     def close(self) -> None:
         """Free the models; texts under way end with BackendClosedError."""
         self.backend.close()
-        self.second.close()
+        self.others.close()
 
     def _entry(self, name: str) -> CheckpointInfo:
         entry = self.entries().get(name)

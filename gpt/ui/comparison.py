@@ -1,4 +1,4 @@
-"""Two checkpoints write the same prompt, side by side and at once."""
+"""Two models, or one with two settings, write the same prompt, side by side and at once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 def write_both(
-    backends: Sequence[CompletionBackend], request: CompletionRequest, transcripts: Sequence[Transcript]
+    backends: Sequence[CompletionBackend], requests: Sequence[CompletionRequest], transcripts: Sequence[Transcript]
 ) -> Generator[list[str], None, None]:
     """Yield the transcripts' values as the completions make them grow, about every INTERVAL_S.
 
@@ -26,7 +26,7 @@ def write_both(
         # None waits for longer than a step, so that one which waits or loads does not hold up the other.
         writers = [
             stack.enter_context(contextlib.closing(write(backend, request, transcript, idle_s=INTERVAL_S)))
-            for backend, transcript in zip(backends, transcripts, strict=True)
+            for backend, request, transcript in zip(backends, requests, transcripts, strict=True)
         ]
         under_way = list(range(len(writers)))
         while under_way:

@@ -77,6 +77,10 @@ class Dialogue:
             start = gr.Button("Say", variant="primary", elem_id="say", min_width=120)
             stop = gr.Button("Stop", variant="stop", elem_id="dialogue-stop", interactive=False, min_width=80)
             clear = gr.Button("Clear", elem_id="dialogue-clear", min_width=80)
+            self._saves = {
+                kind: gr.Button(f"Save as {label}", elem_id=f"save-{kind}", min_width=110)
+                for kind, label in (("txt", "text"), ("json", "JSON"))
+            }
         self._controls = Controls(start, stop, clear)
 
     def wire(self, settings: SettingsPanel) -> None:
@@ -91,6 +95,13 @@ class Dialogue:
         self._controls.clear.click(
             fn=None, js="() => ['', '']", outputs=[self.line, self.conversation], show_progress="hidden"
         )
+        for kind, button in self._saves.items():
+            button.click(
+                fn=None,
+                js=f"(shown) => window.views.save('#save-{kind}', shown, '{kind}')",
+                inputs=self.conversation,
+                show_progress="hidden",
+            )
         settings.take_seed(self.conversation)
 
     def _write(

@@ -1,4 +1,4 @@
-// The Models tab: draws the cards, asks before it renames or deletes, shows model cards, sends zips.
+// The Models tab: draws the cards, asks before it renames or deletes, shows model cards, sends zips, pulls from the Hub.
 // Names, errors and whatever else a stranger may have written reach the page through textContent; the cards and a
 // model card's HTML are escaped by the server.
 
@@ -140,6 +140,61 @@ sender.addEventListener("click", () => (sending ? sending.abort() : picker.click
 picker.addEventListener("change", () => {
   if (picker.files[0]) send(picker.files[0]);
   picker.value = ""; // so that the same file can be chosen again
+});
+
+// --- pulling from the Hub ----------------------------------------------------------------------------------------
+
+const pull = element.querySelector(".models-pull");
+const [source, puller] = [pull.querySelector("input"), pull.querySelector("button")];
+let pulling = null; // stops the pull under way
+
+async function pullModel(name) {
+  pulling = new AbortController();
+  puller.textContent = "Stop the pull";
+  source.disabled = true;
+  say(`Asking the Hub for ${name}…`);
+  let last = {};
+  try {
+    const answer = await fetch(`checkpoints/hub?name=${encodeURIComponent(name)}`, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      signal: pulling.signal,
+    });
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    for (let rest = ""; ; ) {
+      const { value, done } = await reader.read();
+      const lines = (rest + (value || "")).split("\n");
+      rest = done ? "" : lines.pop();
+      for (const line of lines.filter(Boolean)) {
+        last = JSON.parse(line);
+        if (last.total) {
+          const share = Math.floor((100 * last.received) / last.total);
+          const size = `${(last.total / 1e6).toFixed(1)} MB`;
+          say(share < 100 ? `Pulling ${name}: ${share} % of ${size}` : `Checking ${name}…`);
+        }
+      }
+      if (done) break;
+    }
+    if (!last.name && !last.error) last = { error: UNREACHABLE };
+  } catch (error) {
+    last = { error: error.name === "AbortError" ? "The pull was stopped; nothing was added." : UNREACHABLE };
+  }
+  pulling = null;
+  puller.textContent = puller.dataset.label;
+  source.disabled = false;
+  say(last.name ? `${last.name} is added.` : last.error, { bad: !last.name });
+  if (last.name) {
+    source.value = "";
+    trigger("changed", {});
+  }
+}
+
+pull.addEventListener("submit", (event) => {
+  event.preventDefault();
+  const name = source.value.trim();
+  if (pulling) pulling.abort();
+  else if (name) pullModel(name);
+  else source.focus();
 });
 
 watch("value", draw);

@@ -22,13 +22,20 @@ logger = logging.getLogger(__name__)
 INTRODUCTION = (
     "Every checkpoint in `checkpoints/`, your own runs among them. *Use* loads one and then serves with it; "
     "text under way elsewhere finishes on the model that it began with. *Download* gives a zip that *Upload* takes, "
-    "here or elsewhere; nothing in it is ever run."
+    "here or elsewhere; nothing in it is ever run. *Pull* takes a repository of the Hugging Face Hub by its name: what "
+    "`python -m gpt.hub push` made, or `gpt2` and its fine-tunes."
 )
 UPLOAD = "Upload a checkpoint (.zip)"
+PULL = "Pull from the Hub"
 TEMPLATE = f"""
 <div class="models-bar">
   <button type="button" class="models-upload" data-label="{UPLOAD}">{UPLOAD}</button>
   <input type="file" accept=".zip" hidden aria-label="A checkpoint's zip">
+  <form class="models-pull">
+    <input type="text" placeholder="gpt2, or OWNER/NAME" aria-label="Name on the Hugging Face Hub" maxlength="200"
+      autocomplete="off" autocapitalize="off" spellcheck="false">
+    <button class="models-upload" data-label="{PULL}">{PULL}</button>
+  </form>
   <p class="models-status" role="status" tabindex="-1"></p>
 </div>
 <div class="models-cards"></div>

@@ -11,9 +11,12 @@ from fastapi import FastAPI
 
 from gpt.ui.backend_panel import BackendPanel
 from gpt.ui.catalogue import Catalogue
+from gpt.ui.compare_tab import CompareTab
 from gpt.ui.dialogue import Dialogue
 from gpt.ui.endpoint import add_endpoint
 from gpt.ui.header import TITLE, Header
+from gpt.ui.inspect_tab import InspectTab
+from gpt.ui.link import Links
 from gpt.ui.models import Models
 from gpt.ui.playground import Playground
 from gpt.ui.settings import SettingsPanel
@@ -54,7 +57,7 @@ def build_page(
     with gr.Blocks(title=TITLE, analytics_enabled=False) as demo:
         header = Header(catalogue)
         with gr.Tabs(elem_id="tabs") as tabs:
-            with gr.Tab("Playground", id="playground") as playground_tab, gr.Row(elem_id="playground"):
+            with gr.Tab("Playground", id="playground"), gr.Row(elem_id="playground"):
                 with gr.Column(scale=5, min_width=320), gr.Tabs(elem_id="modes"):
                     with gr.Tab("Text", id="text"):
                         playground = Playground(catalogue, header)
@@ -62,16 +65,37 @@ def build_page(
                         dialogue = Dialogue(catalogue, header)
                 with gr.Column(scale=2, min_width=280, elem_id="settings"):
                     settings = SettingsPanel()
+            with gr.Tab("Inspect", id="inspect-tab") as inspect_tab:
+                inspection = InspectTab(catalogue)
+            with gr.Tab("Compare", id="compare-tab") as compare_tab:
+                comparison = CompareTab(catalogue)
             if training is not None:
                 with gr.Tab("Train", id="train-tab") as train_tab:
                     trained = training()
             with gr.Tab("Models", id="models-tab") as models_tab:
                 models = Models(catalogue, header)
                 panel = BackendPanel(catalogue, models, connection or Connection())
-        playground.wire(settings, demo)
+        playground.wire(settings)
         dialogue.wire(settings)
-        settings.wire(demo)
         panel.wire(demo)
+        inspection.wire()
+        comparison.wire(panel, demo)
+        links = Links(catalogue, header, playground, settings, comparison, tabs)
+        links.wire(settings.wire(demo).then)
+        playground.compare.click(
+            lambda prompt: [prompt, gr.Tabs(selected="compare-tab")],
+            playground.prompt,
+            [comparison.prompt, tabs],
+            queue=False,
+            **QUIET,
+        )
+        playground.inspect.click(
+            lambda prompt, shown: [playground.whole_text(prompt, shown), gr.Tabs(selected="inspect-tab")],
+            [playground.prompt, playground.output],
+            [inspection.text, tabs],
+            queue=False,
+            **QUIET,
+        )
         if training is not None:
             trained.wire(demo, tabs, train_tab)
             models.use_from(trained.use.click, trained.run).success(
@@ -84,16 +108,20 @@ def build_page(
             queue=False,
             **QUIET,
         )
-        rivals: dict[str, Any] = {
-            "fn": playground.rivals,
-            "inputs": playground.rival,
-            "outputs": playground.rival,
-            "preprocess": False,
-            "queue": False,
-            **QUIET,
-        }
-        gr.on([demo.load, playground_tab.select], **rivals)
-        models.chosen.then(**rivals)
+        for tab, lists, outputs, updates in (
+            (inspect_tab, [inspection.model], inspection.outputs, inspection.updates),
+            (compare_tab, comparison.models, comparison.models, comparison.updates),
+        ):
+            options: dict[str, Any] = {
+                "fn": updates,
+                "inputs": lists,
+                "outputs": outputs,
+                "preprocess": False,
+                "queue": False,
+                **QUIET,
+            }
+            gr.on([demo.load, tab.select], **options)
+            models.chosen.then(**options)
         add_endpoint(catalogue.backend)
     return demo
 
@@ -109,7 +137,7 @@ def mount_page(app: FastAPI, demo: gr.Blocks, styles: Sequence[Path] = ()) -> Fa
         run_history=False,
         footer_links=[],
         theme=theme(),
-        css_paths=[FOLDER / "page.css", FOLDER / "models.css", *styles],
+        css_paths=[FOLDER / "page.css", FOLDER / "models.css", FOLDER / "inspect.css", *styles],
         head=f"<script>{(FOLDER / 'page.js').read_text(encoding='utf-8')}</script>",
         favicon_path=str(FOLDER / "favicon.svg"),
     )

@@ -49,11 +49,13 @@ def wire_run(
     inputs: list[gr.components.Component],
     outputs: list[gr.components.Component],
     controls: Controls,
+    finish: Callable[..., list[Any]] | None = None,
 ) -> None:
     """Let the triggers start `write`, and Stop end it, with the buttons following.
 
     `write` gets the event's data (of an alternative chosen: `token` and `alternative`) and the inputs' values, and
-    yields values for `outputs`. A project error that it raises is shown in its words, any other only logged; what
+    yields values for `outputs`. `finish` gets the outputs' values when it has ended, however it did, and gives new
+    ones. A project error that it raises is shown in its words, any other only logged; what
     the page shows already stays.
     """
     nothing = [gr.skip()] * len(outputs)
@@ -81,8 +83,13 @@ def wire_run(
         api_visibility="private",
         **CONCURRENCY,
     )
+    ended = event
+    if finish is not None:
+        ended = event.then(
+            finish, outputs, outputs, preprocess=False, queue=False, show_progress="hidden", api_visibility="private"
+        )
     # Runs after the end, an error and Stop alike, and not before the event is over: a next press finds the way free.
-    event.then(
+    ended.then(
         lambda: controls.updates(running=False),
         outputs=controls.outputs,
         queue=False,

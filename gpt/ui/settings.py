@@ -55,12 +55,16 @@ class SettingsPanel:
     """The controls of the settings, in the order of SETTINGS, remembered by the browser."""
 
     def __init__(self) -> None:
-        self.controls: list[gr.components.Component] = [_control(setting) for setting in SETTINGS]
+        self.controls: list[gr.components.Component] = [control(setting, setting.name) for setting in SETTINGS]
         self._reset = gr.Button("Reset to defaults", size="sm", variant="secondary", elem_id="reset-settings")
         self._remembered = gr.BrowserState(None, storage_key=STORAGE_KEY, secret=STORAGE_SECRET)
 
-    def wire(self, demo: gr.Blocks) -> None:
-        """Remember every change, restore on load, and reset: all in the browser, without a word to the server."""
+    def wire(self, demo: gr.Blocks) -> Any:
+        """Remember every change, restore on load, and reset: all in the browser, without a word to the server.
+
+        Returns:
+            the event of the restoring.
+        """
         gr.on(
             [control.change for control in self.controls],  # type: ignore[attr-defined]
             fn=None,
@@ -69,9 +73,12 @@ class SettingsPanel:
             outputs=self._remembered,
             show_progress="hidden",
         )
-        demo.load(fn=None, js=_restore(), inputs=self._remembered, outputs=self.controls, show_progress="hidden")
+        restored = demo.load(
+            fn=None, js=_restore(), inputs=self._remembered, outputs=self.controls, show_progress="hidden"
+        )
         defaults = json.dumps([setting.default for setting in SETTINGS])
         self._reset.click(fn=None, js=f"() => {defaults}", outputs=self.controls, show_progress="hidden")
+        return restored
 
     def take_seed(self, view: gr.HTML) -> None:
         """Let the seed that a token view shows be used again."""
@@ -90,15 +97,25 @@ def request_fields(values: Sequence[Any]) -> dict[str, Any]:
     Raises:
         RequestError: a field was left empty, or must be whole and is not.
     """
+    found = values_of(SETTINGS, values)
+    if found["seed"] == -1:
+        found["seed"] = random.randint(0, MAX_DRAWN_SEED)
+    return found
+
+
+def values_of(settings: Sequence[Setting], values: Sequence[Any]) -> dict[str, Any]:
+    """The settings' values by name, from those of their controls.
+
+    Raises:
+        RequestError: a field was left empty, or must be whole and is not.
+    """
     found: dict[str, Any] = {}
-    for setting, value in zip(SETTINGS, values, strict=True):
+    for setting, value in zip(settings, values, strict=True):
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
             raise RequestError(f"{setting.name} is {'empty' if value is None else repr(value)}; give a number")
         if setting.step == 1 and value != int(value):
             raise RequestError(f"{setting.name} is {value!r}; give a whole number")
         found[setting.name] = int(value) if setting.step == 1 else float(value)
-    if found["seed"] == -1:
-        found["seed"] = random.randint(0, MAX_DRAWN_SEED)
     return found
 
 
@@ -113,14 +130,15 @@ def _restore() -> str:
     return f"(remembered) => {ranges}.map(([name, given, minimum, maximum]) => {known} ? remembered[name] : given)"
 
 
-def _control(setting: Setting) -> gr.components.Component:
+def control(setting: Setting, elem_id: str) -> gr.components.Component:
+    """The setting's slider or field, with its default."""
     options: dict[str, Any] = {
         "value": setting.default,
         "label": setting.label,
         "info": setting.info,
         "minimum": setting.minimum,
         "maximum": setting.maximum,
-        "elem_id": setting.name,
+        "elem_id": elem_id,
         "interactive": True,
     }
     if setting.name == "seed":

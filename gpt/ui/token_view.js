@@ -20,17 +20,8 @@ let seed = null;
 let open = -1; // the token whose alternatives are shown
 let leaving = 0;
 
-const make = (tag, className, content = "") => {
-  const node = document.createElement(tag);
-  node.className = className;
-  node.textContent = content;
-  return node;
-};
-const visible = (string) => string.replaceAll(" ", "\u00b7").replaceAll("\n", "\u21b5").replaceAll("\t", "\u21e5");
-const percent = (logprob) => {
-  const share = 100 * Math.exp(logprob);
-  return share < 0.1 ? "<0.1 %" : `${share.toFixed(share < 10 ? 1 : 0)} %`;
-};
+const { make, visible } = window.views;
+const percent = (logprob) => window.views.percent(Math.exp(logprob));
 
 // --- drawing ---------------------------------------------------------------------------------------------------
 
@@ -68,6 +59,7 @@ function append(line) {
   else if ("stats" in line) showStats(...line.stats);
   else if ("title" in line) title.append(make("b", "", line.title), " ", line.figure);
   else if ("note" in line) text.append(make("div", "tv-note", line.note));
+  else if ("differs" in line) for (const n of line.differs) tokens[n]?.node.classList.add("tv-differs");
   else if ("end" in line) status.textContent = `Done: ${tokens.length} tokens.`;
   if ("note" in line || "end" in line) view.classList.add("tv-ended");
 }
@@ -258,18 +250,7 @@ text.addEventListener("copy", (event) => {
 });
 
 copy.addEventListener("click", async () => {
-  const whole = wholeText();
-  try {
-    await navigator.clipboard.writeText(whole);
-  } catch {
-    // Without https the clipboard is closed to scripts everywhere but on localhost; a hidden field still works.
-    const field = make("textarea", "tv-clip");
-    field.value = whole;
-    view.append(field);
-    field.select();
-    document.execCommand("copy");
-    field.remove();
-  }
+  await window.views.copy(wholeText());
   copy.textContent = "Copied";
   setTimeout(() => (copy.textContent = "Copy text"), 1500);
 });

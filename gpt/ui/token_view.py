@@ -45,7 +45,7 @@ def token_view(*, elem_id: str, name: str, empty: str, stop: str) -> gr.HTML:
         js_on_load=Path(__file__).with_suffix(".js").read_text(encoding="utf-8"),
         apply_default_css=False,
         elem_id=elem_id,
-        elem_classes=["token-view"],
+        elem_classes=["token-view"] if stop else ["token-view", "compared"],
         name=name,
         empty=empty,
         stop=stop,

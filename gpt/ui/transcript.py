@@ -11,6 +11,7 @@ The text is lines of JSON, one piece a line, so that the server sends only what 
     {"end": "length"}                            the text is complete, and why
     {"title": "laptop", "figure": "1.423 nats"}  who writes this text, where two are compared; figure may be empty
     {"note": "The prompt has ..."}               why it is not written, or not to its end, where two are compared
+    {"differs": [3, 4]}                          the pieces of the model's that the other text lacks
 
 The browser sends the same text back when the visitor continues from an alternative or says the next line, so the
 server holds no conversation.
@@ -80,6 +81,10 @@ class Transcript:
         """Say why the text ends here."""
         self._add({"note": words})
 
+    def add_differing(self, places: list[int]) -> None:
+        """Mark the model's pieces that the text beside this one lacks."""
+        self._add({"differs": places})
+
     def add_stats(self, tokens_per_second: float | None) -> None:
         """Show the number of tokens, their rate and their perplexity, exp of the mean negative log-probability."""
         pieces = list(self.pieces())
@@ -123,7 +128,7 @@ class Transcript:
         seen = 0
         for line in self._lines:
             if not isinstance(line, list):
-                if not {"seed", "stats", "end", "note"} & set(line):
+                if not {"seed", "stats", "end", "note", "differs"} & set(line):
                     branched._add(line)
                 continue
             if seen == token:
@@ -153,7 +158,7 @@ def _checked(line: Any) -> Any:
     elif isinstance(line, dict) and len(line) in (1, 2):
         name, content = next(iter(line.items()))
         texts = ("plain", "speaker", "seed", "end", "title", "note")
-        if name == "stats" or (name in texts and isinstance(content, str)):
+        if name in ("stats", "differs") or (name in texts and isinstance(content, str)):
             return line
     raise ValueError("not a line of a transcript")
 

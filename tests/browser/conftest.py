@@ -73,7 +73,7 @@ def backend(server: tuple[str, Catalogue, Fakes]) -> FakeBackend:
     fakes["laptop"] = FakeBackend("laptop", delay_s=0.005)
     fakes["shakespeare"] = FakeBackend("shakespeare", delay_s=0.005, nats=1.596)
     catalogue.use("laptop")
-    catalogue.second.close()
+    catalogue.others.close()
     return fakes["laptop"]
 
 

@@ -20,6 +20,8 @@ from tests.hostile_zip import files_of, with_entry, zip_of
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
+    from tests.loopback_hub import LoopbackHub
+
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 STATUS = "#models .models-status"
 CARD = "# Evil\n\n<img src=x onerror=\"document.title='caught'\"> <script>document.title='caught'</script>\n\n![p](http://x.org/p.png)\n"
@@ -78,6 +80,34 @@ def test_a_run_is_renamed_and_its_words_stay_in_the_dialog(page: Page, root: Pat
     assert (root / "Verse 2.0" / "metrics.jsonl").exists() and not (root / "my-run").exists()
     page.locator("#checkpoint input").click()
     assert page.get_by_role("option", name="Verse 2.0").count() == 1
+
+
+def test_a_model_is_pulled_by_name(page: Page, root: Path, loopback: LoopbackHub, tmp_path: Path) -> None:
+    loopback.add("someone/verse", files_of(save_random_checkpoint(tmp_path / "verse", nats=1.9)))
+    loopback.pieces_s = 0.05
+    name = page.get_by_label("Name on the Hugging Face Hub")
+    name.fill("someone/verse")
+    name.press("Enter")
+    page.wait_for_selector(f"{STATUS}:has-text('Pulling someone/verse: ')")
+    page.wait_for_selector("#models .card:has-text('verse')")
+    assert page.inner_text(STATUS) == "verse is added."
+    assert name.input_value() == "" and (root / "verse" / "model.safetensors").is_file()
+
+
+def test_a_pull_is_stopped_or_refused_in_words(page: Page, root: Path, loopback: LoopbackHub, tmp_path: Path) -> None:
+    loopback.add("someone/verse", files_of(save_random_checkpoint(tmp_path / "verse")))
+    name = page.get_by_label("Name on the Hugging Face Hub")
+    name.fill("someone/<b>nothing")
+    page.get_by_role("button", name="Pull from the Hub").click()
+    page.wait_for_selector(f"{STATUS}.bad:has-text('is no name of a repository')")
+    loopback.pieces_s = 0.5
+    name.fill("someone/verse")
+    name.press("Enter")
+    page.wait_for_selector(f"{STATUS}:has-text('Pulling someone/verse: ')")
+    page.get_by_role("button", name="Stop the pull").click()
+    page.wait_for_selector(f"{STATUS}:has-text('The pull was stopped; nothing was added.')")
+    assert page.get_by_role("button", name="Pull from the Hub").is_visible()
+    assert sorted(path.name for path in root.iterdir() if not path.name.startswith(".")) == ["laptop", "my-run"]
 
 
 def test_the_live_one_is_renamed_and_goes_on(page: Page, site: tuple[str, Path, Catalogue]) -> None:

@@ -229,6 +229,6 @@ def test_full_disk_leaves_nothing(files: Files, store: CheckpointStore, monkeypa
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("gpt.checkpoint_store.flush_folder", full)
-    with pytest.raises(CheckpointError, match=r"gift\.zip cannot be unpacked .*No space left on device"):
+    with pytest.raises(CheckpointError, match=r"gift\.zip cannot be kept .*No space left on device"):
         unpack(store, zip_of(files))
     assert list(store.root.iterdir()) == []

@@ -12,6 +12,7 @@ from gpt.errors import ConfigError
 from gpt.vertex.bucket import SCHEME, Storage
 from train.config import TrainConfig
 from train.corpus import NAMES, load_corpus
+from train.hub_name import is_hub_name
 from train.presets import PRESETS
 
 DATA_ROOT = Path(__file__).resolve().parents[2] / "data"
@@ -52,7 +53,7 @@ class TrainOptions:
         changed = overrides(given)
         preset = given.preset or DEFAULT_PRESET
         config = dataclasses.replace(PRESETS[preset].config, **changed)
-        if config.data not in NAMES:
+        if not _is_named(config.data):
             own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
             own.add_argument("--data")
             words = own.parse_known_args(words)[1]
@@ -70,7 +71,7 @@ class TrainOptions:
     @property
     def is_named(self) -> bool:
         """Whether the corpus is one that every machine has or fetches."""
-        return self.config.data in NAMES
+        return _is_named(self.config.data)
 
     @property
     def is_on_this_machine(self) -> bool:
@@ -104,3 +105,8 @@ class TrainOptions:
                 storage.download(self.config.data, path)
             load_corpus(path, DATA_ROOT, min_characters=MIN_CHARACTERS)
             storage.upload(path, address)
+
+
+def _is_named(data: str) -> bool:
+    """Whether `--data` is a name that means the same everywhere."""
+    return data in NAMES or is_hub_name(data)

@@ -30,14 +30,11 @@ class Given(Uniforms):
         return self._number
 
 
-def maxima_of(row):
+def chosen(row, params, uniform):
     padded = np.full(-(-len(row) // WIDTH) * WIDTH, -np.inf, np.float32)
     padded[: len(row)] = row
-    return padded.reshape(-1, WIDTH).max(axis=1)
-
-
-def chosen(row, params, uniform):
-    return choose(row, maxima_of(row), params.temperature, params.top_k, params.top_p, params.min_p, uniform)
+    maxima = padded.reshape(-1, WIDTH).max(axis=1)
+    return choose(padded, maxima, params.temperature, params.top_k, params.top_p, params.min_p, uniform)
 
 
 def row_of(size, seed=0, spread=3.0):
@@ -56,6 +53,17 @@ def test_the_same_number_gives_the_same_token(filters, spread):
     for uniform in uniforms:
         if np.abs(borders - uniform).min() > 2e-6:  # not within rounding of a border
             assert chosen(row, params, uniform) == draw(found, params, Given(uniform))
+
+
+def test_many_equal_tokens_at_the_border_are_kept_in_their_order():
+    row = np.zeros(VOCABULARY, np.float32)
+    row[[7, 4000]] = 3.0
+    for params in (SamplingParams(temperature=1.0, top_k=0, top_p=0.5), SamplingParams(temperature=1.0, top_k=700)):
+        found = candidates(torch.from_numpy(row)[None], [params])[0]
+        ids, probabilities = distribution(found, params)
+        middles = (probabilities.cumsum() - probabilities / 2)[::37]
+        assert [chosen(row, params, uniform) for uniform in middles] == ids[::37].tolist()
+        assert chosen(row, params, 1 - 2**-53) == ids[-1]
 
 
 @pytest.mark.parametrize("filters", FILTERS, ids=str)

@@ -132,7 +132,7 @@ def test_backend_that_comes_too_late_is_closed(
     panel: BackendPanel, catalogue: Catalogue, elsewhere: tuple[FakeBackend, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend = PredictorBackend(elsewhere[1])
-    monkeypatch.setattr(panel, "_backend", lambda *_: backend)
+    monkeypatch.setattr(panel, "backend", lambda *_: backend)
     catalogue.backend.close()
     assert "shutting down" in last(panel._use_elsewhere(*at(elsewhere[1])))[0]
     with pytest.raises(BackendClosedError):

@@ -39,7 +39,7 @@ class Slow(FakeBackend):
 def test_both_grow_at_once_with_the_same_request() -> None:
     backends = [FakeBackend(delay_s=0.02), FakeBackend(delay_s=0.02, words=("a ", "b "))]
     transcripts = [Transcript(), Transcript()]
-    values = list(write_both(backends, request(), transcripts))
+    values = list(write_both(backends, [request()] * 2, transcripts))
     assert backends[0].requests == backends[1].requests == [request()]
     assert [transcript.prompt() for transcript in transcripts] == [backend.text(0, 20) for backend in backends]
     assert any(all(0 < len(value) < len(last) for value, last in zip(step, values[-1], strict=True)) for step in values)
@@ -49,7 +49,7 @@ def test_both_grow_at_once_with_the_same_request() -> None:
 def test_one_that_waits_does_not_hold_up_the_other() -> None:
     slow, quick = Slow(), FakeBackend()
     transcripts = [Transcript(), Transcript()]
-    both = write_both([slow, quick], request(), transcripts)
+    both = write_both([slow, quick], [request()] * 2, transcripts)
     while not (transcripts[1].value and lines(transcripts[1].value)[-1] == {"end": "length"}):
         next(both)
     assert transcripts[0].value == ""
@@ -62,7 +62,7 @@ def test_a_refusal_is_said_in_its_place_and_the_other_goes_on() -> None:
     knowing, strict = FakeBackend(), FakeBackend()
     knowing.knows_all = True
     transcripts = [Transcript(), Transcript()]
-    values = list(write_both([strict, knowing], request(prompt=UNKNOWN), transcripts))
+    values = list(write_both([strict, knowing], [request(prompt=UNKNOWN)] * 2, transcripts))
     assert lines(values[-1][0]) == [{"note": f"The prompt has {UNKNOWN!r}; this model knows no such character"}]
     assert transcripts[1].prompt() == knowing.text(0, 20)
 
@@ -72,7 +72,7 @@ def test_failures_of_every_kind_are_words(caplog: pytest.LogCaptureFixture) -> N
     broken.words = (1,)  # type: ignore[assignment]
     full.error = QueueFullError("8 requests wait")
     transcripts = [Transcript(), Transcript()]
-    list(write_both([broken, full], request(), transcripts))
+    list(write_both([broken, full], [request()] * 2, transcripts))
     assert [lines(transcript.value)[-1] for transcript in transcripts] == [
         {"note": "Something went wrong here; the server's log says what."},
         {"note": "8 requests wait"},
@@ -82,7 +82,7 @@ def test_failures_of_every_kind_are_words(caplog: pytest.LogCaptureFixture) -> N
 
 def test_closing_ends_both() -> None:
     backends = [FakeBackend(delay_s=0.01), FakeBackend(delay_s=0.01)]
-    both = write_both(backends, request(4000), [Transcript(), Transcript()])
+    both = write_both(backends, [request(4000)] * 2, [Transcript(), Transcript()])
     next(both)
     next(both)
     assert all(backend.active == 1 for backend in backends)

@@ -24,6 +24,11 @@ ELEMENTS = {
     "seed",
     "checkpoint",
     "backend",
+    "inspect",
+    "compare",
+    "copy-link",
+    "save-txt",
+    "save-json",
 }
 
 
@@ -48,7 +53,9 @@ def test_only_generate_is_public(config: Mapping[str, Any]) -> None:
 
 def test_texts_are_written_side_by_side(config: Mapping[str, Any]) -> None:
     streams = [one for one in config["dependencies"] if one["types"]["generator"]]
-    assert len(streams) == 9, "text, dialogue, endpoint, two ways to change the checkpoint, four buttons for elsewhere"
+    assert len(streams) == 11, (
+        "text, dialogue, comparison, inspection, endpoint, two ways to change the checkpoint, four for elsewhere"
+    )
 
 
 def test_a_token_view_leaves_no_file_beside_the_source() -> None:

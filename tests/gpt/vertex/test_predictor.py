@@ -123,7 +123,7 @@ def test_signal_lets_texts_end_and_refuses_new_ones(checkpoint: Path, stop: sign
 
 def test_time_to_end_is_limited(checkpoint: Path) -> None:
     with started("--checkpoint", str(checkpoint), "--port", "0", "--drain-s", "0") as (process, address):
-        with streaming(address, max_new_tokens=4096, seed=1) as events:
+        with streaming(address, max_new_tokens=4096, seed=1, logprobs=20) as events:  # which take their time
             next(events)
             process.send_signal(signal.SIGTERM)
             assert all("finish_reason" not in event for event in _until_broken(events))

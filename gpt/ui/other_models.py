@@ -1,4 +1,4 @@
-"""SecondModel: the checkpoint that a text is compared with, beside the live one."""
+"""OtherModels: the checkpoints that texts are compared with, beside the live one."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from pathlib import Path
 from gpt.atomic import identity
 from gpt.completion import BackendInfo, CompletionBackend, CompletionChunk, CompletionRequest
 
+MOST = 2
+"""A comparison has two sides."""
 
-class SecondModel:
+
+class OtherModels:
     """Loads a checkpoint when a text is first asked of it, and keeps it until nobody compares any more.
 
-    There is one at a time: asking for another exchanges it, and texts under way finish on the old one.
+    There are MOST at a time: another one takes the place of the one not asked for longest, and texts under way finish
+    on that.
 
     Args:
         load: makes a backend of a checkpoint's folder; raises CheckpointError.
@@ -23,32 +27,35 @@ class SecondModel:
     def __init__(self, load: Callable[[Path], CompletionBackend]) -> None:
         self._load = load
         self._visitors: set[str] = set()
-        self._loaded: _Loaded | None = None
+        self._loaded: list[_Loaded] = []  # the one asked last comes last
         self._streams = 0
         # Reentrant: a garbage collection inside it may end a stream that was forgotten.
         self._lock = threading.RLock()
 
     def watch(self, visitor: str, *, compares: bool) -> None:
-        """Remember whether this visitor compares; the last one who does not frees the model."""
+        """Remember whether this visitor compares; the last one who does not frees the models."""
         with self._lock:
             (self._visitors.add if compares else self._visitors.discard)(visitor)
             if not self._visitors:
-                self._retire()
+                self._retire(self._loaded)
 
     def stream(self, folder: Path, request: CompletionRequest) -> Generator[CompletionChunk, None, None]:
-        """Yield the completion by the checkpoint in `folder`, loading it first where it is not the one at hand.
+        """Yield the completion by the checkpoint in `folder`, loading it first where it is not at hand.
 
         Raises:
-            CheckpointError: it cannot be loaded; the one at hand stays.
+            CheckpointError: it cannot be loaded; those at hand stay.
             GPTError: whatever the backend raises.
         """
         with self._lock:
             found = (folder, *identity(folder))  # a run's best is replaced by better ones
-            if self._loaded is None or self._loaded.found != found:
-                backend = self._load(folder)
-                self._retire()
-                self._loaded = _Loaded(backend, found)
-            loaded = self._loaded
+            loaded = next((one for one in self._loaded if one.found == found), None)
+            if loaded is None:
+                loaded = _Loaded(self._load(folder), found)
+                stale = [one for one in self._loaded if one.found[0] == folder]
+                self._retire(stale or self._loaded[: 1 - MOST])
+            else:
+                self._loaded.remove(loaded)
+            self._loaded.append(loaded)
             loaded.streams += 1
             self._streams += 1
         try:
@@ -65,18 +72,18 @@ class SecondModel:
         return self._streams > 0
 
     def close(self) -> None:
-        """Free the model; texts under way end with BackendClosedError."""
+        """Free the models; texts under way end with BackendClosedError."""
         with self._lock:
-            loaded, self._loaded = self._loaded, None
-        if loaded is not None:
-            loaded.backend.close()
+            loaded, self._loaded = self._loaded, []
+        for one in loaded:
+            one.backend.close()
 
-    def _retire(self) -> None:
-        """Let go of the model once its last text has ended."""
-        if self._loaded is not None:
-            self._loaded.retired = True
-            self._loaded.close_if_unused()
-            self._loaded = None
+    def _retire(self, models: list[_Loaded]) -> None:
+        """Let go of some models, each once its last text has ended."""
+        for model in list(models):
+            self._loaded.remove(model)
+            model.retired = True
+            model.close_if_unused()
 
 
 class _Loaded:
@@ -113,4 +120,4 @@ class Compared:
         return BackendInfo("local", self._name)
 
     def close(self) -> None:
-        """Nothing to do: SecondModel frees the model."""
+        """Nothing to do: OtherModels frees the model."""
