@@ -100,8 +100,8 @@ def test_who_hangs_up_stops_it_and_the_next_may_pull(
     assert ask(server, "someone/tiny")[0] == 503
     answer.close()
     connection.close()
-    loopback.pieces_s = 0.0
     while (found := ask(server, "someone/nothing"))[0] == 503:
         time.sleep(0.1)
+    loopback.pieces_s = 0.0
     assert "error" in found[1][-1]
     assert sorted(root.iterdir()) == before
