@@ -6,6 +6,7 @@ import os
 import sys
 import zlib
 from pathlib import Path
+from typing import TextIO
 
 import numba
 import numpy as np
@@ -44,9 +45,21 @@ def main() -> int:
     if advance.stats.cache_path is None or help_out.stats.cache_path is None:
         print("there is no folder to keep compiled code in; set NUMBA_CACHE_DIR to one", file=sys.stderr)
         return 1
-    compile_entries()
-    _stamp().touch()
+    with (_stamp().parent / "prepared.lock").open("w") as lock:
+        _wait_for(lock)
+        if not is_prepared():
+            compile_entries()
+            _stamp().touch()
     return 0
+
+
+def _wait_for(lock: TextIO) -> None:
+    """Hold the file until it is closed, so that several programs that start at once compile once."""
+    try:
+        import fcntl
+    except ImportError:  # not on this system: each compiles for itself
+        return
+    fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 if __name__ == "__main__":
