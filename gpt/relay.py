@@ -38,7 +38,7 @@ class Relay(Generic[Item]):
         """
         while self._running:
             try:
-                # Not asyncio.wait_for, which Python 3.11 lets forget that it was cancelled when an item comes just then.
+                # Not asyncio.wait_for, which Python 3.11 lets forget that it was cancelled when an item comes just then
                 async with asyncio.timeout(idle_s):
                     arrived = await self._arrived.get()
             except TimeoutError:
