@@ -38,7 +38,9 @@ class Relay(Generic[Item]):
         """
         while self._running:
             try:
-                arrived = await asyncio.wait_for(self._arrived.get(), idle_s)
+                # Not asyncio.wait_for, which Python 3.11 lets forget that it was cancelled when an item comes just then
+                async with asyncio.timeout(idle_s):
+                    arrived = await self._arrived.get()
             except TimeoutError:
                 yield None
                 continue

@@ -169,7 +169,7 @@ def is_the_ci_script(words: list[str], clone: Path) -> None:
 CHECKS: tuple[tuple[str, Check], ...] = (
     ("python3 -m venv *", installs),
     ("python app.py --host 0.0.0.0 *", parses),
-    ("curl *", asks_the_page),
+    ("curl http://127.0.0.1:7860/*", asks_the_page),
     ("python app.py --checkpoint checkpoints/laptop", serves),
     ("python app.py *", parses),
     ("python -m gpt.generate *", runs),
