@@ -29,6 +29,9 @@ MAX_TEMPERATURE = 10.0
 MAX_REPETITION_PENALTY = 10.0
 MAX_PENALTY = 2.0
 
+_LARGEST = 1e30
+"""A logit that no other comes near, and of which the difference to any other is still finite."""
+
 _GROUP = 64
 """Tokens, at least, in each of the groups whose maxima bound the k-th largest logit of a row."""
 
@@ -152,11 +155,12 @@ def penalise(logits: Tensor, params: SamplingParams, seen: Mapping[int, int]) ->
         return logits
     logits = logits.float()
     ids = torch.tensor(list(seen), dtype=torch.int64, device=logits.device)
-    counts = torch.tensor(list(seen.values()), dtype=torch.float32, device=logits.device)
-    old = logits[ids]
+    counts = torch.tensor(list(seen.values()), dtype=torch.float64, device=logits.device)
+    old = logits[ids].double()  # in which no penalty that is allowed is 0
     new = torch.where(old > 0, old / params.repetition_penalty, old * params.repetition_penalty)
     new = new - params.presence_penalty * (counts > 0) - params.frequency_penalty * counts
-    return logits.index_copy(0, ids, new)
+    # The smallest repetition penalties make a logit larger than float32 can be.
+    return logits.index_copy(0, ids, new.clamp(-_LARGEST, _LARGEST).float())
 
 
 def candidates(logits: Tensor, params: Sequence[SamplingParams]) -> list[Candidates]:

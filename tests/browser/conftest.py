@@ -130,7 +130,7 @@ def _open(context: BrowserContext, address: str, complaints: list[str]) -> Page:
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     page.goto(address)
-    page.wait_for_selector("#generate")
+    page.wait_for_selector("#generate:visible, #compare:visible")  # a link may lead to either
     return page
 
 

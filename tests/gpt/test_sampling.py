@@ -305,3 +305,11 @@ def test_logprobs_are_those_of_the_softmax_in_falling_order(vocab_dim):
         order = sorted(range(vocab_dim), key=lambda i: (-row[i].item(), i))[:count]
         assert [i for i, _ in alternatives] == order
         assert [p for _, p in alternatives] == pytest.approx(expected[order].tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize("penalty", [5e-324, 1e-30, 10.0])
+def test_the_most_extreme_repetition_penalties_leave_numbers(penalty):
+    logits, seen = torch.tensor([0.0, 2.0, -3.0, 1.0, 0.0]), {0: 0, 1: 1, 2: 2}
+    params = SamplingParams(repetition_penalty=penalty)
+    assert penalise(logits, params, seen).isfinite().all()
+    assert sample(logits, params, torch.Generator(), seen) in range(5)
