@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import gradio as gr
 from fastapi import FastAPI
 
+from gpt.ui.api_snippet import ApiSnippet
 from gpt.ui.backend_panel import BackendPanel
 from gpt.ui.catalogue import Catalogue
 from gpt.ui.compare_tab import CompareTab
@@ -75,6 +76,8 @@ def build_page(
             with gr.Tab("Models", id="models-tab") as models_tab:
                 models = Models(catalogue, header)
                 panel = BackendPanel(catalogue, models, connection or Connection())
+        snippet = ApiSnippet()
+        snippet.wire(demo)
         playground.wire(settings)
         dialogue.wire(settings)
         panel.wire(demo)
