@@ -41,7 +41,8 @@ class ApiSnippet:
         with gr.Accordion("Use via API", open=False, elem_id="use-via-api"), gr.Tabs():
             for title, (language, _) in SNIPPETS.items():
                 with gr.Tab(title):
-                    code: Any = gr.Code(language=language, interactive=False, show_label=False, wrap_lines=True)  # type: ignore[arg-type]
+                    options: dict[str, Any] = {"language": language, "show_line_numbers": False, "wrap_lines": True}
+                    code = gr.Code(interactive=False, show_label=False, **options)
                     self._codes.append(code)
 
     def wire(self, demo: gr.Blocks) -> None:
