@@ -19,7 +19,7 @@ from train.control import YIELD_FILE
 from train.job import Jobs
 from train.report import RunReport
 
-STREAMS, TOKENS = 8, 300
+STREAMS, TOKENS = 8, 3000  # long enough to be seen writing
 
 
 @pytest.mark.timeout(180)

@@ -135,14 +135,14 @@ def test_ctrl_c_leaves_the_job_and_says_how_to_go_on(emulator: Emulator, text: P
 def test_job_is_cancelled_by_the_name_of_its_run_and_seen_to_end(
     emulator: Emulator, text: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert job.main([*CLOUD, "--name", "tiny-1", "--no-wait", *_options(text, max_steps=100_000)]) == 0
+    assert job.main([*CLOUD, "--name", "tiny-to-cancel", "--no-wait", *_options(text, max_steps=100_000)]) == 0
     assert "the job goes on, and costs money until it ends" in capsys.readouterr().err
-    cancelling = threading.Timer(1.0, lambda: job.main(["cancel", "tiny-1"]))
+    cancelling = threading.Timer(1.0, lambda: job.main(["cancel", "tiny-to-cancel"]))
     cancelling.start()
-    assert job.main(["watch", "tiny-1"]) == 1
+    assert job.main(["watch", "tiny-to-cancel"]) == 1
     cancelling.join()
     said = capsys.readouterr().err
-    assert "of the run tiny-1 cancelled; what it saved is in" in said
+    assert "of the run tiny-to-cancel cancelled; what it saved is in" in said
     assert "is asked to end" in said
 
 
