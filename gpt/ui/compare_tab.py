@@ -120,7 +120,7 @@ class CompareTab:
         ]
 
     def _choices(self) -> list[tuple[str, str]]:
-        label = "a model elsewhere, as the Models tab's fields say"
+        label = "a model elsewhere (Models tab)"
         return [*model_choices(self._catalogue), (label, ELSEWHERE)]
 
     def _write(
@@ -137,7 +137,7 @@ class CompareTab:
         for transcript, name, mine, others in zip(
             transcripts, (left, right), (fields, other), (other, fields), strict=True
         ):
-            figure = [self._figure(name)] if self._figure(name) else []
+            figure = [f"{self._figure(name)}, lower is better"] if self._figure(name) else []
             figure += [
                 f"{setting.label.lower()} {mine[setting.name]:g}"
                 for setting in OWN
@@ -159,15 +159,15 @@ class CompareTab:
         for transcript, found in zip(transcripts, places, strict=True):
             transcript.add_differing(found)
         if not any(places):
-            words = "The two texts are the same, token for token."
+            words = "The two texts are the same, word for word."
         else:
             same = next(
                 (n for n, (one, two) in enumerate(zip(*pieces, strict=False)) if one != two), min(map(len, pieces))
             )
             counts = [f"{len(found)} of {len(texts)}" for found, texts in zip(places, pieces, strict=True)]
-            words = (
-                f"The first {same} tokens are the same. " if same else "They part at the first token. "
-            ) + f"On the left {counts[0]} tokens are not in the other text, on the right {counts[1]}."
+            words = f"The first {same} tokens are the same. " if same else "They part at the first token. "
+            words += f"Of the first text {counts[0]} tokens are not in the second, "
+            words += f"of the second {counts[1]} are not in the first."
         return [
             *(transcript.value for transcript in transcripts),
             f'<p role="status" class="status">{escape(words)}</p>',

@@ -37,14 +37,16 @@ NEXT = (
 )
 ATTENTION = (
     "#### Which tokens does each token look at?\n"
-    "**Row**: the token that looks. **Column**: what it looks at. The stronger the colour, the more; each row adds up "
-    "to 100 %. Grey is what comes later, which no token can see. Every layer (a row of small pictures) has several "
-    "heads; choose one to see it large, and point at it for the values."
+    "**Row**: the token that looks. **Column**: what it looks at. The stronger the colour, the more, and faint ones "
+    "are drawn stronger than they are; each row adds up to 100 %. Grey is what comes later, which no token can see. "
+    "Every layer (a row of small pictures) has several heads; choose one to see it large, and point at it, or tap it, "
+    "for the values."
 )
 LAYERS = (
     "#### What would each layer say next?\n"
     "Each row continues the text up to its token. If the model stopped after that layer, the cell holds the token it "
-    "would find likeliest; the stronger the tint, the surer it is. Framed: what really comes next in the text."
+    "would find likeliest; the stronger the tint, the surer it is. Framed: what really comes next in the text. The "
+    "table shows the end of the text first; scroll up in it for the rest."
 )
 
 

@@ -81,6 +81,7 @@ function showStats(number, rate, perplexity) {
   const add = (value, unit, title) => {
     const item = make("span", "tv-stat");
     item.title = title;
+    item.dataset.unit = unit;
     item.append(make("b", "", value), ` ${unit}`);
     stats.append(item);
   };

@@ -44,10 +44,10 @@ def test_both_write_the_same_prompt_at_once(page: Page, backend: FakeBackend, ot
     seed = other.requests[0].seed or 0
     for side, words, figure in (("a", "laptop", "1.447"), ("b", "shakespeare", "1.596")):
         view = f"#compared-{side}"
-        assert page.inner_text(f"{view} .tv-title") == f"{words} {figure} nats/char"
+        assert page.inner_text(f"{view} .tv-title") == f"{words} {figure} nats/char, lower is better"
         assert page.locator(f"{view} .tv-text").text_content() == "JULIET:" + other.text(seed, 60)
         assert f"seed {seed}" in page.inner_text(f"{view} .tv-stats")
-    assert page.inner_text("#compare-summary") == "The two texts are the same, token for token."
+    assert page.inner_text("#compare-summary") == "The two texts are the same, word for word."
     first, second = (page.locator(f"#compared-{side}").bounding_box() for side in "ab")
     assert first and second and first["x"] + first["width"] < second["x"] and abs(first["y"] - second["y"]) < 2
 
