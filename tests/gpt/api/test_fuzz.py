@@ -20,7 +20,7 @@ def test_nothing_that_a_fuzzer_sends_is_a_server_error(tmp_path: Path) -> None:
     try:
         with serving_api(backend) as address:
             base = f"http://{address}/v1"
-            command = [Path(sys.executable).parent / "schemathesis", "run", f"{base}/openapi.json", "--url", base]
+            command = [str(Path(sys.executable).parent / "schemathesis"), "run", f"{base}/openapi.json", "--url", base]
             limits = ["--max-examples", "30", "--checks", "not_a_server_error", "--seed", "1", "--no-color"]
             done = subprocess.run([*command, *limits], cwd=tmp_path, capture_output=True, text=True)
             assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
