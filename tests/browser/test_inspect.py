@@ -43,7 +43,7 @@ def test_a_text_is_shown_in_all_its_pictures(page: Page) -> None:
 def test_attention_is_told_by_pointer_and_keys(page: Page) -> None:
     _inspect(page, "abc")
     page.locator(".attention-head").nth(1).click()
-    assert page.inner_text(".attention-title") == "Layer 1, head 2"
+    page.wait_for_selector(".attention-title:text-is('Layer 1, head 2')")
     page.focus(".attention-board")
     page.keyboard.press("ArrowDown")
     page.wait_for_selector(".hint:has-text('c looks at c with')")
