@@ -55,7 +55,13 @@ def test_a_checkpoint_that_cannot_be_loaded_changes_nothing(page: Page) -> None:
     page.wait_for_selector("#backend :text('1.596')")
 
 
-def test_settings_are_remembered_over_a_reload_and_reset(page: Page) -> None:
+def _forgive_reloads(complaints: list[str]) -> None:
+    """Gradio's own script says in the page that goes that its streams are cut, sometimes late."""
+    cut = ("AbortError: signal is aborted without reason", "Unexpected error Connection errored out.")
+    complaints[:] = [words for words in complaints if not words.startswith(cut)]
+
+
+def test_settings_are_remembered_over_a_reload_and_reset(page: Page, complaints: list[str]) -> None:
     page.fill("#temperature input[type=number]", "0.35")
     page.focus("#top_k input[type=range]")
     page.keyboard.press("ArrowRight")
@@ -71,6 +77,7 @@ def test_settings_are_remembered_over_a_reload_and_reset(page: Page) -> None:
     page.reload()
     page.wait_for_timeout(500)
     _wait_for_settings(page, DEFAULTS)
+    _forgive_reloads(complaints)
 
 
 def test_a_reload_while_text_is_written_leaves_a_page_that_works(
@@ -84,7 +91,7 @@ def test_a_reload_while_text_is_written_leaves_a_page_that_works(
     assert page.is_disabled("#stop")
     page.click("#generate")
     page.wait_for_selector("#output .tv-token")
-    complaints.clear()  # the old page's script says, a little late perhaps, that its stream was cut
+    _forgive_reloads(complaints)
     page.click("#stop")
     page.wait_for_selector("#generate:not(:disabled)")
     assert backend.active <= 1

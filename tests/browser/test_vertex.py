@@ -44,7 +44,7 @@ def site(
     browser: Browser, emulator: Emulator, tmp_path: Path, fakes: dict[str, FakeBackend], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Site]:
     monkeypatch.setattr(remote, "BACKOFF_S", 0.01)
-    checkpoint = save_random_checkpoint(tmp_path / "cloud")
+    checkpoint = save_random_checkpoint(tmp_path / "cloud", embed_dim=640)  # slow enough to be seen writing
     endpoint = create_endpoint(emulator, "chat")
     deploy(emulator, checkpoint, endpoint)
     catalogue = make_catalogue(tmp_path / "checkpoints", fakes)
