@@ -25,6 +25,7 @@ def test_the_gpus_runs_on_a_cpu_and_refuses_a_gpu_that_is_not_there() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_trainers_prints_a_ratio_and_a_curve() -> None:
     done = benchmark("training", "character", "--rounds", "1")
     assert done.returncode == 0 and "ours / plain" in done.stdout
