@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -22,12 +20,3 @@ def test_the_gpus_runs_on_a_cpu_and_refuses_a_gpu_that_is_not_there() -> None:
     assert "engine, kernel by kernel" in done.stdout and "prefill of 32 tokens" in done.stdout
     refused = benchmark("gpu", "--device", "cuda:99")
     assert refused.returncode == 1 and "device is 'cuda:99', but torch finds" in refused.stderr
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_the_trainers_prints_a_ratio_and_a_curve() -> None:
-    done = benchmark("training", "character", "--rounds", "1")
-    assert done.returncode == 0 and "ours / plain" in done.stdout
-    done = benchmark("training", "character", "--curve", "2")
-    assert done.returncode == 0 and len(done.stdout.splitlines()) == 3
