@@ -188,6 +188,8 @@ class Batch:
             started = time.perf_counter()
             logits, drawn = rows.advance(pieces, steps)
             self._step_s = (time.perf_counter() - started) / steps
+            if steps > 1:  # these logits are the last step's: what an earlier one lacked is not drawn from them
+                logits[(drawn < 0).any(axis=0)] = np.nan
             sequences = taking_part[: self._decoding]
             sequences += [self.sequences[row] for row, ids in reading if self._has_read(self.sequences[row], ids)]
             return Advanced(sequences, torch.from_numpy(logits), drawn) if sequences else None

@@ -4,6 +4,7 @@ import gc
 import threading
 import time
 
+import numpy as np
 import pytest
 import torch
 
@@ -95,6 +96,21 @@ def test_a_compiled_step_that_fails_ends_those_that_took_part_and_the_engine_goe
         with pytest.raises(BackendError, match="the model failed at this request"):
             next(generation)
     assert run(engine, waiting) == [uncached_greedy(model, [1, 2], 6)]
+
+
+@pytest.mark.parametrize("path", ["compiled"], indirect=True)
+def test_a_step_among_several_that_has_nothing_to_draw_from_ends_its_request_there(monkeypatch):
+    engine = make_engine()
+    generation = engine.submit([1, 2], GREEDY, 6)
+    engine.step()
+    next(generation)
+    logits, drawn = np.zeros((1, 61), np.float32), np.array([[5], [-1], [6]])  # and the last step is fine
+    monkeypatch.setattr(engine._batch, "_steps", lambda *arguments: 3)
+    monkeypatch.setattr(engine._batch._rows, "advance", lambda *arguments: (logits, drawn))
+    engine.step()
+    assert next(generation).token_id == 5
+    with pytest.raises(BackendError, match="not finite numbers"):
+        next(generation)
 
 
 def fail_at(engine, token_id, monkeypatch):
