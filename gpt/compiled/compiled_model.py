@@ -20,6 +20,8 @@ from gpt.model import GPT
 MAX_STEPS = 8
 """Tokens, at most, that one call makes for each of its sequences."""
 
+_CLOSING_S = 0.01
+
 
 class Row(NamedTuple):
     """One sequence's part of a step.
@@ -142,9 +144,10 @@ class CompiledModel:
         """End the helpers."""
         self._closed = True
         self._arrays["control"][CLOSED] = 1
-        self._wake.set()
         for helper in self._helpers:
-            helper.join()
+            while helper.is_alive():  # one that wakes takes the call back, perhaps from another that is about to wait
+                self._wake.set()
+                helper.join(_CLOSING_S)
 
     def wake(self) -> None:
         """Call the helpers; they sleep when there has been no work for a millisecond."""

@@ -153,3 +153,19 @@ def test_the_weights_are_copied_and_closing_twice_is_fine():
     assert np.array_equal(read(fast, [1, 2, 3]), before)
     fast.close()
     fast.close()
+
+
+def test_closing_ends_every_helper_whatever_it_was_about_to_do():
+    for _ in range(50):
+        fast = CompiledModel(make(CONFIG), 1, 8, num_threads=6)
+        fast.wake()
+        fast.close()
+        assert not any(helper.is_alive() for helper in fast._helpers)
+
+
+def test_what_is_kept_on_disk_is_found_by_the_whole_packages_sources():
+    """numba looks at the file of the entry alone; the number of all sources is in the entry's key."""
+    from gpt.compiled.kernel import SOURCES
+    from gpt.compiled.step import advance
+
+    assert advance.py_func.__closure__[0].cell_contents == SOURCES
