@@ -11,7 +11,7 @@ one at every token. The last token then sees between half a context and a whole 
 
 **Two paths.** PyTorch advances the rows on every device. On a CPU at float32 a second path, compiled by numba, takes
 over as soon as it is ready, in the midst of texts too: another process compiles it, which takes ten seconds once on a
-machine and one when it is found on disk. Where it cannot run, `path` says why, and PyTorch goes on.
+machine; after that it is loaded from the disk. Where it cannot run, `path` says why, and PyTorch goes on.
 
 **What a seed repeats.** Each request draws from a generator of its own, one number a token, so what runs beside it
 cannot change its draws. On the compiled path nor can it change a bit of its logits: a row is computed in the same
