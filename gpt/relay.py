@@ -8,6 +8,8 @@ import threading
 from collections.abc import AsyncGenerator, Generator
 from typing import Generic, TypeVar
 
+from starlette.requests import Request
+
 Item = TypeVar("Item")
 
 
@@ -65,3 +67,9 @@ class Relay(Generic[Item]):
     def _put(self, arrived: tuple[Item] | BaseException | None) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody reads any more
             self._loop.call_soon_threadsafe(self._arrived.put_nowait, arrived)
+
+
+async def disconnected(request: Request) -> None:
+    """Wait until the client goes; for a request whose body has been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

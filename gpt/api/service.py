@@ -20,7 +20,7 @@ from gpt.api.gate import Gate
 from gpt.api.metrics import Metrics
 from gpt.api.refusal import refusal
 from gpt.backends.swappable import SwappableBackend
-from gpt.relay import Relay
+from gpt.relay import Relay, disconnected
 
 CLIENT_GONE = 499
 """The status that logs have where the client did not wait for one."""
@@ -93,7 +93,7 @@ class Service:
             Refusal, GPTError: it cannot be done; for a stream, only as long as it has not begun.
         """
         count = _Count(task, self._metrics, time.monotonic())
-        gone = asyncio.create_task(_disconnected(request))
+        gone = asyncio.create_task(disconnected(request))
         work: asyncio.Task[Response] = asyncio.create_task(self._work(task, count))
         try:
             await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -196,9 +196,3 @@ def _close_opened(opening: asyncio.Task[Any]) -> None:
 
 def _event(content: Mapping[str, Any]) -> bytes:
     return b"data: " + json.dumps(content, allow_nan=False).encode() + b"\n\n"
-
-
-async def _disconnected(request: Request) -> None:
-    """Wait until the client goes."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

@@ -6,34 +6,29 @@ and most of a minute to compile; as addresses in one record they are one. Whoeve
 
 from __future__ import annotations
 
+from typing import Any
+
 from llvmlite import ir
 from numba import carray, types
 
 from gpt.compiled.kernel import intrinsic, within
 
 
-@intrinsic
-def _real_pointer(typingctx, address):
-    def codegen(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], ir.FloatType().as_pointer())
+def _pointer(item: Any, stored: Any) -> Any:
+    """An intrinsic that makes an address a pointer to items of one type, as numba and as LLVM call it."""
 
-    return types.CPointer(types.float32)(types.int64), codegen
+    def pointer(typingctx, address):
+        def codegen(context, builder, signature, arguments):
+            return builder.inttoptr(arguments[0], stored.as_pointer())
 
+        return types.CPointer(item)(types.int64), codegen
 
-@intrinsic
-def _integer_pointer(typingctx, address):
-    def codegen(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
-
-    return types.CPointer(types.int64)(types.int64), codegen
+    return intrinsic(pointer)
 
 
-@intrinsic
-def _double_pointer(typingctx, address):
-    def codegen(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], ir.DoubleType().as_pointer())
-
-    return types.CPointer(types.float64)(types.int64), codegen
+_real_pointer = _pointer(types.float32, ir.FloatType())
+_integer_pointer = _pointer(types.int64, ir.IntType(64))
+_double_pointer = _pointer(types.float64, ir.DoubleType())
 
 
 @within

@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from gpt.completion import CompletionBackend, CompletionChunk, CompletionRequest
 from gpt.errors import BackendClosedError, GPTError, QueueFullError, RequestError, TokenizerError
-from gpt.relay import Relay
+from gpt.relay import Relay, disconnected
 from gpt.vertex.events import COMMENT, encode_chunk, encode_event, encode_prediction
 from gpt.vertex.instances import Call, decode_call, naming_instance
 
@@ -117,7 +117,7 @@ class Service:
                     chunks[item[0]].append(item[1])
                     record.count(item[1])
 
-        work, gone = asyncio.create_task(collect()), asyncio.create_task(_disconnected(request))
+        work, gone = asyncio.create_task(collect()), asyncio.create_task(disconnected(request))
         try:
             await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
@@ -260,12 +260,6 @@ def _in_order(
     finally:
         for stream in streams:
             stream.close()
-
-
-async def _disconnected(request: Request) -> None:
-    """Wait until the client goes."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _refusal(error: Exception) -> Refusal:
