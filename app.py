@@ -7,8 +7,6 @@ once; after that the checkpoint, with torch, is loaded beside the import of Grad
 from __future__ import annotations
 
 import argparse
-import errno
-import ipaddress
 import logging
 import os
 import signal
@@ -207,13 +205,18 @@ def serve(options: argparse.Namespace) -> None:
             f"there is no checkpoint {options.checkpoint}; train one with python -m train, "
             "or give another with --checkpoint"
         )
-    with _bound(options.host, options.port) as listener:
+    from gpt.errors import GPTError, ListenError
+    from gpt.listener import Listener
+
+    try:
+        listener = Listener(options.host, options.port)
+    except ListenError as error:
+        raise StartError(str(error)) from error
+    with listener:
         with ThreadPoolExecutor(max_workers=1) as pool:
             loading = pool.submit(first_backend, options)
             import gradio  # noqa: F401  (before anything of gpt, which would wait for the other thread's torch)
             import uvicorn
-
-            from gpt.errors import GPTError
 
             try:
                 backend = loading.result()
@@ -241,7 +244,7 @@ def serve(options: argparse.Namespace) -> None:
             async def startup(self, sockets: list[socket.socket] | None = None) -> None:
                 await super().startup(sockets)
                 if self.started:
-                    print(f"Open {_url(listener)} in a browser. Ctrl-C stops.", flush=True)
+                    print(f"Open {listener.url} in a browser. Ctrl-C stops.", flush=True)
 
             async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
                 # Every open page holds a connection; that each is cut now is no error to report.
@@ -259,16 +262,19 @@ def serve(options: argparse.Namespace) -> None:
                 jobs,
                 options.texts.resolve(),
                 api_key=options.api_key,
-                hosts=LOOPBACK_HOSTS if _is_loopback(listener) else (),
+                hosts=LOOPBACK_HOSTS if listener.is_loopback else (),
             ),
             log_level="warning",
             timeout_graceful_shutdown=SHUTDOWN_S,
         )
-        _listen(listener)
+        try:
+            listener.listen()
+        except ListenError as error:
+            raise StartError(str(error)) from error
         for stop in STOP_SIGNALS:
             signal.signal(stop, signal.SIG_IGN)  # the server takes them, and raises them again when it has ended
         try:
-            Server(config).run(sockets=[listener])
+            Server(config).run(sockets=[listener.socket])
         finally:
             closing.set()
             jobs.close()
@@ -326,51 +332,6 @@ def _port(text: str) -> int:
     if not 0 <= port <= 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is no port; give a whole number from 0 to 65535")
     return port
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    """A socket that holds the address; it listens later, so that a browser is refused until the page is there."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except OSError as error:
-        raise StartError(f"--host {host} is no address of this machine ({error.strerror}); try 127.0.0.1") from error
-    listener = socket.socket(family, kind, protocol)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind(address)
-    except OSError as error:
-        listener.close()
-        raise _taken(host, port, error) from error
-    return listener
-
-
-def _listen(listener: socket.socket) -> None:
-    host, port = listener.getsockname()[:2]
-    try:
-        listener.listen(2048)
-    except OSError as error:  # another program took the port in the meantime
-        raise _taken(host, port, error) from error
-
-
-def _taken(host: str, port: int, error: OSError) -> StartError:
-    if error.errno == errno.EADDRINUSE:
-        return StartError(
-            f"port {port} of {host} is taken by another program; choose another with --port, or 0 for any"
-        )
-    return StartError(
-        f"cannot listen on port {port} of {host} ({error.strerror}); choose others with --host and --port"
-    )
-
-
-def _is_loopback(listener: socket.socket) -> bool:
-    return ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
-
-
-def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    if host in ("0.0.0.0", "::"):
-        host = "localhost"
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
 
 
 if __name__ == "__main__":

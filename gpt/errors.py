@@ -6,6 +6,7 @@
     │   └── UnknownCharacterError   a character that the vocabulary has no token for
     ├── CheckpointError         a checkpoint folder is missing, incomplete, or does not match
     │   └── CheckpointNameError     a checkpoint cannot have this name (also a ValueError)
+    ├── ListenError             an address cannot be listened on
     ├── HubError                the Hugging Face Hub, or what lies there, did not do what was asked
     ├── CorpusError             a training text is missing, empty, too short, or not UTF-8
     ├── TrainingError           a run cannot start, cannot be written, or diverged
@@ -55,6 +56,10 @@ class CheckpointError(GPTError):
 
 class CheckpointNameError(CheckpointError, ValueError):
     """A checkpoint cannot have this name."""
+
+
+class ListenError(GPTError):
+    """An address cannot be listened on: it is not this machine's, or another program has it."""
 
 
 class HubError(GPTError):

@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "gpt.play",
         "gpt.relay",
     ),
-    ("gpt.config", "gpt.device", "gpt.record", "gpt.vocabulary", "gpt.sampling", "gpt.generation"),
+    ("gpt.config", "gpt.device", "gpt.record", "gpt.vocabulary", "gpt.sampling", "gpt.generation", "gpt.listener"),
     (
         "gpt.kv_cache",
         "gpt.piece",
