@@ -1,9 +1,9 @@
 """The draw, compiled: one token of the distribution that `gpt.sampling` documents, with the same number in 0..1.
 
 Same filters in the same order, the ids rising when the number is looked up; only the work differs. The head leaves
-the largest logit of each panel behind, so most panels are never looked at again, and a border between what is kept
-and what is not is found by bisection, without sorting. Over a whole vocabulary the exponentials are float32 (relative
-error 1e-7) and their sums float64; among the candidates of a top-k everything is float64.
+the largest logit of each panel behind, so where few tokens can be drawn most panels are never looked at again, and
+all is float64. Else the whole vocabulary is gone through, some ten times and without sorting: the exponentials are
+float32 (relative error 1e-7), as are the sums of a few hundred of them, and the sums of these float64.
 """
 
 from __future__ import annotations
@@ -12,18 +12,31 @@ import math
 
 import numpy as np
 
+from gpt.compiled.border import (
+    collect,
+    count_from,
+    find_border,
+    keep_largest,
+    keep_mass,
+    kth_largest,
+    mass_from,
+    of_order,
+    order,
+)
 from gpt.compiled.functions import exp
-from gpt.compiled.kernel import kernel, summing, within
-from gpt.compiled.memory import bits_of_float, doubles, float_of_bits, integers, reals
+from gpt.compiled.kernel import kernel, summing
+from gpt.compiled.memory import doubles, integers, reals
 from gpt.compiled.panel import WIDTH
 
 NONE = -1
 """In place of a token: a logit is not a number, or none is finite."""
 
-_ZERO, _ONE = np.float32(0.0), np.float32(1.0)
-_HALVINGS = 14  # of the range in which top-p's border lies, before the few tokens that are left are looked at alone
-_SAMPLED = 8  # one logit in so many tells about where the k-th largest is
-_LOW_31 = np.int32(0x7FFFFFFF)
+BLOCK = 8 * WIDTH
+"""Tokens of a row whose exponentials are added at float32."""
+
+_ZERO, _INFINITY = np.float32(0.0), np.float32(np.inf)
+_UNDERFLOW = 87.5  # e ** -87.5 is 0 here
+_FEW_K, _FEW_PANELS = 4, 32  # one panel in so many: up to there a top-k, the panels that min-p leaves, are few
 
 
 @kernel
@@ -51,30 +64,14 @@ def choose(row, maxima, temperature, top_k, top_p, min_p, uniform):
         return NONE
     if temperature == 0 or top_k == 1:
         return _first(row, maxima, highest)
-    if 0 < top_k < len(row):
-        bound = np.float64(_kth_bound(row, maxima, top_k))
-    elif top_p == 1 and min_p > 0:
-        bound = _bound(highest, temperature, min_p)
-        if _count_from(maxima, np.float32(bound)) > len(maxima) // 8:  # not so few that each has its own exponential
-            return _choose_among_all(row, maxima, highest, temperature, top_p, min_p, uniform)
-    else:
-        return _choose_among_all(row, maxima, highest, temperature, top_p, min_p, uniform)
-    ids = _collect(row, maxima, np.float32(bound), np.float32(np.inf))
-    logits, masses, keep = np.empty(len(ids), np.float32), np.zeros(len(ids)), np.ones(len(ids), np.bool_)
-    for i in range(len(ids)):
-        logits[i] = row[ids[i]]
-    if 0 < top_k < len(ids):
-        _keep_top_k(logits, top_k, keep)
-    for i in range(len(ids)):
-        if keep[i]:
-            masses[i] = math.exp((np.float64(logits[i]) - highest) / temperature)
-    if top_p < 1:
-        _keep_top_p(logits, masses, top_p * _mass_from(logits, masses, -np.float32(np.inf)), keep)
-    if min_p > 0:
-        lowest = math.log(min_p)
-        for i in range(len(ids)):
-            keep[i] &= (np.float64(logits[i]) - highest) / temperature >= lowest
-    return _look_up(ids, masses, keep, uniform)
+    if 0 < top_k <= len(maxima) // _FEW_K:  # so many panels have a logit that reaches the k-th largest of the maxima
+        bound = kth_largest(maxima, top_k)
+        return _choose_among(row, maxima, highest, bound, temperature, top_k, top_p, min_p, uniform)
+    if top_p == 1 and min_p > 0:
+        bound = np.float32(_bound(highest, temperature, min_p))
+        if count_from(maxima, bound) <= len(maxima) // _FEW_PANELS:
+            return _choose_among(row, maxima, highest, bound, temperature, top_k, top_p, min_p, uniform)
+    return _choose_among_all(row, maxima, highest, temperature, top_k, top_p, min_p, uniform)
 
 
 @kernel
@@ -85,70 +82,77 @@ def _bound(highest, temperature, part):
 
 
 @kernel
-def _choose_among_all(row, maxima, highest, temperature, top_p, min_p, uniform):
-    """One token of a whole vocabulary, of which top-p and then min-p may keep a part."""
-    weights, sums = np.empty(len(row), np.float32), np.empty(len(maxima))
-    total = _weigh(row, highest, temperature, weights, sums)
-    border, last = -np.float32(np.inf), len(row)
+def _choose_among(row, maxima, highest, bound, temperature, top_k, top_p, min_p, uniform):
+    """One token of those few that reach the bound, below which none can be drawn."""
+    room = WIDTH * count_from(maxima, bound)
+    ids = collect(row, maxima, bound, _INFINITY, room)
+    logits, masses, keep = np.empty(len(ids), np.float32), np.zeros(len(ids)), np.ones(len(ids), np.bool_)
+    for i in range(len(ids)):
+        logits[i] = row[ids[i]]
+    if 0 < top_k < len(ids):
+        keep_largest(logits, top_k, keep)
+    for i in range(len(ids)):
+        if keep[i]:
+            masses[i] = math.exp((np.float64(logits[i]) - highest) / temperature)
     if top_p < 1:
-        border, last = _top_p_border(row, maxima, highest, temperature, weights, total, top_p)
+        keep_mass(logits, masses, top_p * mass_from(logits, masses, -_INFINITY), keep)
+    if min_p > 0:
+        lowest = math.log(min_p)
+        for i in range(len(ids)):
+            keep[i] &= (np.float64(logits[i]) - highest) / temperature >= lowest
+    return _look_up(ids, masses, keep, uniform)
+
+
+@kernel
+def _choose_among_all(row, maxima, highest, temperature, top_k, top_p, min_p, uniform):
+    """One token of a whole vocabulary, of which the filters may keep any part."""
+    weights, sums = np.empty(len(row), np.float32), np.empty((len(row) + BLOCK - 1) // BLOCK)
+    total, border, last = weigh(row, highest, temperature, weights, sums), -_INFINITY, len(row)
+    above = of_order(order(highest) + 1)
+    low = np.float32(highest - _UNDERFLOW * temperature)  # those below weigh nothing
+    if 0 < top_k < len(row) and count_from(row, low) > top_k:
+        border, last = find_border(row, maxima, weights, True, float(top_k), low, above)
+        total = _keep_from(row, weights, border, last, sums)
+    if top_p < 1:
+        # Tokens less probable than (1 - p) / V hold less than 1 - p together: what is kept is among the others.
+        low = np.float32(_bound(highest, temperature, min(1.0, (1 - top_p) * total / len(row))))
+        first, first_last = border, last
+        border, last = find_border(row, maxima, weights, False, top_p * total, max(border, low), above)
+        if border == first:  # of those tied at the border of top-k, only those that it kept
+            last = min(last, first_last)
     if min_p > 0:
         lowest = np.float64(highest) + temperature * math.log(min_p)
         if np.float64(border) < lowest:
             border, last = np.float32(lowest), len(row)
             if np.float64(border) < lowest:  # rounded down: the next float32 is the first that reaches it
-                border = _of_order(np.int64(_order(border)) + 1)
+                border = of_order(order(border) + 1)
     if top_p < 1 or min_p > 0:
-        total = _drop_below(row, maxima, border, last, weights, sums)
-    return _walk(weights, sums, uniform * total)
+        total = _keep_from(row, weights, border, last, sums)
+    return _walk(row, weights, border, last, sums, uniform * total)
 
 
 @kernel
-def _top_p_border(row, maxima, highest, temperature, weights, total, top_p):
-    """The last token that top-p keeps: its logit and its id. What is above is kept, and of the tied those before."""
-    # Tokens less probable than (1 - p) / V hold less than 1 - p together: what is kept is among the others.
-    bound = _bound(highest, temperature, min(1.0, (1 - top_p) * total / len(row)))
-    low, high, needed = np.int64(_order(np.float32(bound))), np.int64(_order(highest)) + 1, top_p * total
-    for _ in range(_HALVINGS):  # the mass from low on reaches what is needed, that from high on does not
-        middle = (low + high) // 2
-        if _mass_from(row, weights, _of_order(middle)) >= needed:
-            low = middle
+def _keep_from(row, weights, border, last, sums):
+    """Put each block's sum of the weights of tokens above the border, or tied with it to `last`, into sums; the sum."""
+    total, above = 0.0, of_order(order(border) + 1)
+    for block in range(len(sums)):
+        start = block * BLOCK
+        part, its = row[start : start + BLOCK], weights[start : start + BLOCK]
+        if start <= last < start + len(part):
+            here = last + 1 - start
+            sums[block] = _sum_from(part[:here], its[:here], border) + _sum_from(part[here:], its[here:], above)
         else:
-            high = middle
-    lowest, behind = _of_order(low), _of_order(high)
-    ids = _collect(row, maxima, lowest, behind)
-    count = len(ids)
-    if count == 0:
-        return lowest, len(row)
-    logits, masses, keep = np.empty(count, np.float32), np.empty(count), np.ones(count, np.bool_)
-    for i in range(count):
-        logits[i], masses[i] = row[ids[i]], weights[ids[i]]
-    _keep_top_p(logits, masses, needed - _mass_from(row, weights, behind), keep)
-    border, last = np.float32(np.inf), -1
-    for i in range(count):
-        if keep[i] and logits[i] <= border:
-            border, last = logits[i], ids[i]
-    return border, last
+            sums[block] = _sum_from(part, its, border if start <= last else above)
+        total += sums[block]
+    return total
 
 
 @summing
-def _drop_below(row, maxima, border, last, weights, sums):
-    """Put 0 in place of the weights of tokens below the border, or tied with it and behind `last`; the sum of all."""
-    total = 0.0
-    for panel in range(len(maxima)):
-        part = 0.0
-        if maxima[panel] >= border:
-            for token in range(panel * WIDTH, panel * WIDTH + WIDTH):
-                kept = row[token] > border or (row[token] == border and token <= last)
-                weight = weights[token] if kept else _ZERO
-                weights[token] = weight
-                part += float(weight)
-        else:
-            for token in range(panel * WIDTH, panel * WIDTH + WIDTH):
-                weights[token] = _ZERO
-        sums[panel] = part
-        total += part
-    return total
+def _sum_from(row, weights, border):
+    total = _ZERO
+    for i in range(len(row)):
+        total += weights[i] if row[i] >= border else _ZERO
+    return float(total)
 
 
 @kernel
@@ -162,147 +166,18 @@ def _first(row, maxima, highest):
     return NONE
 
 
-@within
-def _order(value):
-    """A whole number that rises with a float32."""
-    bits = bits_of_float(value)
-    return bits if bits >= 0 else bits ^ _LOW_31
-
-
-@within
-def _of_order(number):
-    """The float32 of that number."""
-    bits = np.int32(number)
-    return float_of_bits(bits if bits >= 0 else bits ^ _LOW_31)
-
-
-@summing
-def _range(values):
-    """The number of the smallest, and the one behind the largest's."""
-    smallest = largest = values[0]
-    for i in range(len(values)):
-        smallest = values[i] if values[i] < smallest else smallest
-        largest = values[i] if values[i] > largest else largest
-    return np.int64(_order(smallest)), np.int64(_order(largest)) + 1
-
-
-@summing
-def _count_from(values, border):
-    """How many reach the border; counted in float32, whose lanes are the values'."""
-    count = _ZERO
-    for i in range(len(values)):
-        count += _ONE if values[i] >= border else _ZERO
-    return int(count)
-
-
-@kernel
-def _kth_bound(row, maxima, k):
-    """A number that at least k logits reach, and seldom many more."""
-    if k <= len(maxima) // 4:  # k panels have a logit that reaches the k-th largest of their maxima
-        return _kth_largest(maxima, k)
-    sample = np.empty(len(row) // _SAMPLED, np.float32)
-    wanted = k // _SAMPLED + 4 * int(math.sqrt(k / _SAMPLED)) + 4
-    if wanted < len(sample):
-        for i in range(len(sample)):
-            sample[i] = row[i * _SAMPLED]
-        bound = _kth_largest(sample, wanted)
-        if _count_from(row, bound) >= k:
-            return bound
-    return _kth_largest(row, k)
-
-
-@kernel
-def _kth_largest(values, k):
-    """The k-th largest of fewer than 2 ** 24 float32, by bisection between smallest and largest."""
-    low, high = _range(values)
-    while high - low > 1:  # k values reach low, fewer reach high
-        middle = (low + high) // 2
-        if _count_from(values, _of_order(middle)) >= k:
-            low = middle
-        else:
-            high = middle
-    return _of_order(low)
-
-
-@kernel
-def _keep_top_k(logits, k, keep):
-    """Keep the k largest; of tied ones the first."""
-    border = _kth_largest(logits, k)
-    room = k
-    for logit in logits:
-        room -= logit > border
-    for i in range(len(logits)):
-        if logits[i] == border and room > 0:
-            room -= 1
-        else:
-            keep[i] = logits[i] > border
-
-
-@summing
-def _mass_from(logits, masses, border):
-    total = 0.0
-    for i in range(len(logits)):
-        total += masses[i] if logits[i] >= border else 0.0
-    return total
-
-
-@kernel
-def _keep_top_p(logits, masses, needed, keep):
-    """Keep the smallest set of the largest whose mass reaches what is needed; of tied ones the first."""
-    low, high = _range(logits)
-    while high - low > 1:  # the mass from low on reaches it, that from high on does not
-        middle = (low + high) // 2
-        if _mass_from(logits, masses, _of_order(middle)) >= needed:
-            low = middle
-        else:
-            high = middle
-    border = _of_order(low)
-    reached = _mass_from(logits, masses, _of_order(low + 1))
-    for i in range(len(logits)):
-        if logits[i] == border and reached < needed:
-            reached += masses[i]
-        else:
-            keep[i] &= logits[i] > border
-
-
-@summing
-def _count_between(row, panel, low, high):
-    """How many logits of a panel reach low, and not high."""
-    count = _ZERO
-    for token in range(panel * WIDTH, panel * WIDTH + WIDTH):
-        count += _ONE if row[token] >= low and row[token] < high else _ZERO
-    return int(count)
-
-
-@kernel
-def _collect(row, maxima, low, high):
-    """The ids, rising, of the logits that reach low, and not high."""
-    count = 0
-    for panel in range(len(maxima)):
-        if maxima[panel] >= low:
-            count += _count_between(row, panel, low, high)
-    ids, place = np.empty(count, np.int64), 0
-    for panel in range(len(maxima)):
-        if maxima[panel] >= low and _count_between(row, panel, low, high):
-            for token in range(panel * WIDTH, panel * WIDTH + WIDTH):
-                if row[token] >= low and row[token] < high:
-                    ids[place] = token
-                    place += 1
-    return ids
-
-
 @kernel
 def _look_up(ids, masses, keep, uniform):
     """The first id at which the mass of those that are kept is above the number's part of it."""
     total = 0.0
     for i in range(len(ids)):
         total += masses[i] if keep[i] else 0.0
-    reached, last = 0.0, NONE
+    reached, last, target = 0.0, NONE, uniform * total
     for i in range(len(ids)):
         if keep[i]:
             last = ids[i]
-            reached += masses[i] / total
-            if reached > uniform:
+            reached += masses[i]
+            if reached > target:
                 break
     return last
 
@@ -313,33 +188,39 @@ def _exp_all(row, highest, scale, weights):
         weights[token] = exp((row[token] - highest) * scale)
 
 
-@summing
-def _weigh(row, highest, temperature, weights, sums):
-    """Put e ** ((logit - highest) / temperature) into weights, each panel's sum into sums; the sum of all."""
+@kernel
+def weigh(row, highest, temperature, weights, sums):
+    """Put e ** ((logit - highest) / temperature) into weights, each block's sum into sums; the sum of all."""
     _exp_all(row, highest, np.float32(1.0 / max(temperature, 1e-30)), weights)
     total = 0.0
-    for panel in range(len(sums)):
-        part = 0.0
-        for token in range(panel * WIDTH, panel * WIDTH + WIDTH):
-            part += weights[token]
-        sums[panel] = part
-        total += part
+    for block in range(len(sums)):
+        sums[block] = _sum(weights[block * BLOCK : block * BLOCK + BLOCK])
+        total += sums[block]
     return total
 
 
+@summing
+def _sum(weights):
+    total = _ZERO
+    for i in range(len(weights)):
+        total += weights[i]
+    return float(total)
+
+
 @kernel
-def _walk(weights, sums, target):
-    """The first id at which the sum of the weights is above the target."""
-    reached = 0.0
-    for panel in range(len(sums)):
-        if reached + sums[panel] > target:
-            inside = reached
-            for token in range(panel * WIDTH, panel * WIDTH + WIDTH):
-                inside += weights[token]
-                if inside > target:
-                    return token
-        reached += sums[panel]
-    for token in range(len(weights) - 1, -1, -1):  # rounding left the target at the very end
-        if weights[token] > 0:
-            return token
-    return NONE
+def _walk(row, weights, border, last, sums, target):
+    """The first id at which the sum of the weights that are kept (see `_keep_from`) is above the target."""
+    reached, block = 0.0, 0
+    while block + 1 < len(sums) and reached + sums[block] <= target:
+        reached += sums[block]
+        block += 1
+    while sums[block] == 0:  # rounding left the target at the very end
+        block -= 1
+    chosen = NONE
+    for token in range(block * BLOCK, min(block * BLOCK + BLOCK, len(row))):
+        if weights[token] > 0 and (row[token] > border or (row[token] == border and token <= last)):
+            chosen = token
+            reached += weights[token]
+            if reached > target:
+                break
+    return chosen  # added one by one, they may be less than the block's sum

@@ -10,8 +10,8 @@ import math
 
 import numpy as np
 
-from gpt.compiled.functions import exp
-from gpt.compiled.kernel import kernel, summing
+from gpt.compiled.draw import BLOCK, weigh
+from gpt.compiled.kernel import kernel
 from gpt.compiled.memory import doubles, integers, reals
 from gpt.compiled.panel import WIDTH
 
@@ -38,20 +38,9 @@ def score(s, index, step):
 @kernel
 def log_total(row, maxima):
     """The logarithm of the sum of e ** logit over a row of whole panels, of which these are the maxima."""
-    highest, total, weights = maxima.max(), 0.0, np.empty(WIDTH, np.float32)
-    for panel in range(len(maxima)):
-        for i in range(WIDTH):
-            weights[i] = exp(row[panel * WIDTH + i] - highest)
-        total += _sum(weights)
-    return highest + math.log(total)
-
-
-@summing
-def _sum(weights):
-    total = np.float32(0.0)
-    for i in range(WIDTH):
-        total += weights[i]
-    return total
+    weights, sums = np.empty(len(row), np.float32), np.empty((len(row) + BLOCK - 1) // BLOCK)
+    highest = maxima.max()
+    return highest + math.log(weigh(row, highest, 1.0, weights, sums))
 
 
 @kernel

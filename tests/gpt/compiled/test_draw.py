@@ -55,6 +55,65 @@ def test_the_same_number_gives_the_same_token(filters, spread):
             assert chosen(row, params, uniform) == draw(found, params, Given(uniform))
 
 
+WHOLE = {
+    "normal": row_of(50_257),
+    "nearly flat": row_of(50_257, spread=0.01),
+    "many tied": (row_of(50_257) * 2).round() / 2,
+    "some out of reach": np.where(row_of(50_257, 1) > 0, row_of(50_257), np.float32(-1e30)),
+    "one far above": np.where(np.arange(50_257) == 7, np.float32(1e30), row_of(50_257)),
+    "zeros of both signs": np.where(row_of(50_257) > 0, np.float32(-0.0), np.float32(0.0)),
+    "below zeros of both signs": np.minimum(row_of(50_257), np.where(row_of(50_257, 2) > 0, 0.0, -0.0)),
+}
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {"top_k": 190},
+        {"top_k": 1000},
+        {"top_k": 20_000, "top_p": 0.9},
+        {"top_k": 45_000, "min_p": 0.01},
+        {"top_k": 0, "top_p": 0.5},
+        {"top_k": 0, "top_p": 0.99, "min_p": 0.001},
+        {"top_k": 0, "min_p": 0.2},
+        {"top_k": 0, "min_p": 1e-5},
+        {"top_k": 3000, "top_p": 0.9, "min_p": 0.01, "temperature": 2.5},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("name", WHOLE)
+def test_the_same_tokens_are_kept_of_a_whole_vocabulary(name, filters):
+    params, row = SamplingParams(**filters), WHOLE[name].astype(np.float32)
+    ids, probabilities = distribution(candidates(torch.from_numpy(row)[None], [params])[0], params)
+    borders = probabilities.cumsum()
+    # Where tens of thousands are kept, which token crosses top_p depends on the last digits of a sum.
+    allowed = 1e-6 + (2 * probabilities.min() if params.top_p < 1 else 0)
+    for uniform in np.concatenate((np.linspace(0, 1, 97)[:-1], [1 - 2**-53])):
+        place = int(np.searchsorted(ids, chosen(row, params, uniform)))
+        assert ids[place] == chosen(row, params, uniform)
+        assert borders[place] - probabilities[place] - allowed <= uniform <= borders[place] + allowed
+
+
+@pytest.mark.parametrize("top_p", [0.9, 1 - 1e-9])
+def test_top_p_keeps_none_of_the_tied_tokens_that_top_k_took_away(top_p):
+    row, params = (row_of(VOCABULARY) * 2).round() / 2, SamplingParams(top_k=3000, top_p=top_p, temperature=8.0)
+    ids, probabilities = distribution(candidates(torch.from_numpy(row)[None], [params])[0], params)
+    middles = (probabilities.cumsum() - probabilities / 2)[::37]
+    assert [chosen(row, params, uniform) for uniform in middles] == ids[::37].tolist()
+    assert chosen(row, params, 1 - 2**-53) == ids[-1]
+
+
+@pytest.mark.parametrize("uniform", [0.0, 0.3, 1 - 2**-53])
+def test_rounding_leaves_no_token_that_was_taken_away(uniform):
+    """Each block's sum is rounded on its own; the number may fall between it and what is added one by one."""
+    row = row_of(50_257, spread=0.5)
+    for top_p in np.linspace(0.001, 0.999, 40):
+        params = SamplingParams(top_k=0, top_p=float(top_p))
+        ids, _ = distribution(candidates(torch.from_numpy(row)[None], [params])[0], params)
+        lowest = np.sort(row[ids])[0] - 1e-4  # which one crosses is rounding's to say
+        assert row[chosen(row, params, uniform)] >= lowest
+
+
 def test_many_equal_tokens_at_the_border_are_kept_in_their_order():
     row = np.zeros(VOCABULARY, np.float32)
     row[[7, 4000]] = 3.0
