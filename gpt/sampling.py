@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gpt.errors import BackendError, RequestError
+from gpt.filters import top_k, top_p
 
 MAX_TEMPERATURE = 10.0
 MAX_REPETITION_PENALTY = 10.0
@@ -32,8 +33,12 @@ MAX_PENALTY = 2.0
 _LARGEST = 1e30
 """A logit that no other comes near, and of which the difference to any other is still finite."""
 
-_GROUP = 64
-"""Tokens, at least, in each of the groups whose maxima bound the k-th largest logit of a row."""
+_GROUPS = ((64, 4), (16, 2))
+"""Tokens, at least, in each of the groups whose maxima bound the k-th largest logit of a row; used up to a k of one
+group in so many."""
+
+_BLOCK = 512
+"""Tokens whose probabilities are added before those of the others, so that a draw adds up one by one only in there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,19 +181,20 @@ def candidates(logits: Tensor, params: Sequence[SamplingParams]) -> list[Candida
 
 def _row_candidates(row: NDArray[np.float32], params: SamplingParams) -> Candidates:
     """The candidates of one row in memory: in numpy, whose calls cost a fraction of torch's at this size."""
-    maxima = _group_maxima(row)
+    k = params.top_k
+    size = next((size for size, part in _GROUPS if k <= len(row) // size // part), 0)
+    maxima = _group_maxima(row, size or _GROUPS[0][0])
     highest = float(maxima.max())
     if not math.isfinite(highest):
         return Candidates(np.empty(0, np.int64), np.empty(0, np.float32))
-    if params.temperature == 0 or params.top_k == 1:
+    if params.temperature == 0 or k == 1:
         ids = np.array([row.argmax()])
         return Candidates(ids, row[ids])
-    if 0 < params.top_k < len(row):
+    if k and size:
         # The k-th largest of the groups' maxima is at most the row's, since k tokens reach it, and usually close. A
         # pass over the row and a selection among V / 64 took a third of the time of `torch.topk` at 50,257 columns.
-        among = maxima if params.top_k <= len(maxima) // 4 else row
-        bound = float(np.partition(among, len(among) - params.top_k)[len(among) - params.top_k])
-    elif params.min_p > 0 and params.top_p == 1:
+        bound = float(np.partition(maxima, len(maxima) - k)[len(maxima) - k])
+    elif not k and params.min_p > 0 and params.top_p == 1:
         bound = highest + params.temperature * math.log(params.min_p)
         bound -= 1e-5 * (1 + abs(bound))  # the filter itself compares in float64
     else:
@@ -197,9 +203,9 @@ def _row_candidates(row: NDArray[np.float32], params: SamplingParams) -> Candida
     return Candidates(ids, row[ids])
 
 
-def _group_maxima(row: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The maxima of V // 64 groups into which the row is dealt like cards; of one if there are fewer tokens."""
-    groups = max(1, len(row) // _GROUP)
+def _group_maxima(row: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """The maxima of V // size groups into which the row is dealt like cards; of one if there are fewer tokens."""
+    groups = max(1, len(row) // size)
     dealt = len(row) // groups * groups
     maxima: NDArray[np.float32] = row[:dealt].reshape(-1, groups).max(axis=0)
     rest = row[dealt:]
@@ -239,51 +245,36 @@ def distribution(row: Candidates, params: SamplingParams) -> tuple[NDArray[np.in
     Raises:
         BackendError: there are no candidates, because a logit is not a number or none is finite.
     """
-    ids, logits = row
-    if not len(ids):
+    weights, keep = _weigh(row, params)
+    ids = row.ids
+    if keep is not None:
+        ids, weights = ids[keep], weights[keep]
+    return ids, weights / weights.sum()
+
+
+def _weigh(row: Candidates, params: SamplingParams) -> tuple[NDArray[np.float64], NDArray[np.bool_] | None]:
+    """What each candidate weighs (N,), in proportion to its probability; which the filters keep (N,), None for all."""
+    logits = row.logits
+    if not len(logits):
         raise BackendError(
             "the model's logits are not finite numbers; its checkpoint is damaged or its training diverged"
         )
     if params.temperature == 0:
-        best = int(logits.argmax())  # the first, so the lowest id, of tied ones
-        return ids[best : best + 1], np.ones(1)
+        best = np.arange(len(logits)) == logits.argmax()  # the first, so the lowest id, of tied ones
+        return best.astype(np.float64), best
     # float64, and the highest at 0: no temperature above 0 overflows.
-    scaled = (logits.astype(np.float64) - float(logits.max())) / params.temperature
-    if 0 < params.top_k < len(ids):
-        keep = top_k(scaled, params.top_k)
-        ids, scaled = ids[keep], scaled[keep]
+    scaled = np.subtract(logits, logits.max(), dtype=np.float64)
+    scaled /= params.temperature
+    weights, keep = np.exp(scaled), None
+    if 0 < params.top_k < len(logits):
+        keep = top_k(logits, params.top_k)
+        weights *= keep
     if params.top_p < 1:
-        keep = top_p(scaled, params.top_p)
-        ids, scaled = ids[keep], scaled[keep]
+        keep = top_p(weights, params.top_p)
     if params.min_p > 0:
-        keep = min_p(scaled, params.min_p)
-        ids, scaled = ids[keep], scaled[keep]
-    weights = np.exp(scaled)
-    return ids, weights / weights.sum()
-
-
-def top_k(scaled: NDArray[np.float64], k: int) -> NDArray[np.int64]:
-    """Indices, rising, of the k largest of scaled logits (N,); of tied ones the first (Fan et al. 2018)."""
-    return np.sort(np.argsort(-scaled, kind="stable")[:k])
-
-
-def top_p(scaled: NDArray[np.float64], p: float) -> NDArray[np.int64]:
-    """Indices, rising, of the smallest set of scaled logits (N,) whose probability reaches p (Holtzman et al. 2020).
-
-    The token that crosses p is kept; of tied ones the first.
-    """
-    weights = np.exp(scaled - scaled.max())
-    total = weights.sum()
-    # Tokens less probable than (1 - p) / N hold less than 1 - p together, so the rest is enough, and only it is sorted.
-    probable = (weights * len(weights) >= (1 - p) * total).nonzero()[0]
-    order = probable[np.argsort(-weights[probable], kind="stable")]
-    crossing = int(weights[order].cumsum().searchsorted(p * total))
-    return np.sort(order[: crossing + 1])
-
-
-def min_p(scaled: NDArray[np.float64], p: float) -> NDArray[np.int64]:
-    """Indices of scaled logits (N,) at least p times as probable as the most probable (Nguyen et al. 2024)."""
-    return np.flatnonzero(scaled >= scaled.max() + math.log(p))
+        probable = scaled >= math.log(params.min_p)  # the most probable has 0 (Nguyen et al. 2024)
+        keep = probable if keep is None else keep & probable
+    return weights, keep
 
 
 def draw(row: Candidates, params: SamplingParams, uniforms: Uniforms) -> int:
@@ -292,10 +283,24 @@ def draw(row: Candidates, params: SamplingParams, uniforms: Uniforms) -> int:
     The ids stand in rising order, not by probability: then a rounding error in the logits moves the borders a
     little, and cannot exchange two tokens.
     """
-    ids, probabilities = distribution(row, params)
-    if len(ids) == 1 and params.temperature == 0:
-        return int(ids[0])
-    uniform = uniforms.take()
-    borders = probabilities.cumsum()
-    index = int(borders.searchsorted(uniform * borders[-1], side="right"))
-    return int(ids[min(index, len(ids) - 1)])
+    weights, keep = _weigh(row, params)
+    if params.temperature == 0:
+        return int(row.ids[weights.argmax()])
+    if keep is not None:
+        weights *= keep
+    if len(weights) <= _BLOCK:
+        borders = weights.cumsum()
+        return int(row.ids[_first_above(borders, uniforms.take() * borders[-1], weights)])
+    sums = np.add.reduceat(weights, np.arange(0, len(weights), _BLOCK))
+    borders = sums.cumsum()
+    target = uniforms.take() * borders[-1]
+    block = _first_above(borders, target, sums)
+    inside = weights[block * _BLOCK : (block + 1) * _BLOCK]
+    before = borders[block - 1] if block else 0.0
+    return int(row.ids[block * _BLOCK + _first_above(before + inside.cumsum(), target, inside)])
+
+
+def _first_above(borders: NDArray[np.float64], target: float, weights: NDArray[np.float64]) -> int:
+    """The first place whose border is above the target, or, if rounding leaves none, the last that weighs anything."""
+    place = int(borders.searchsorted(target, side="right"))
+    return place if place < len(borders) else int(weights.nonzero()[0][-1])

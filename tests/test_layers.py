@@ -21,6 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "gpt.atomic",
         "gpt.download",
         "gpt.dropout",
+        "gpt.filters",
         "gpt.rotary",
         "gpt.decode_head",
         "gpt.play",
