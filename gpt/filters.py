@@ -50,10 +50,10 @@ def _keep_largest(
 
     while len(rest) > _FEW:
         # Where the border is in a sample tells within which values it is, most likely.
-        sample = np.sort(rest[:: len(rest) // (_SAMPLED)])[::-1]
+        sample = np.sort(rest[:: len(rest) // _SAMPLED])[::-1]
         ranks = np.arange(1, len(sample) + 1) if counts else sample.cumsum()
         place = int(ranks.searchsorted((needed - above) * (len(sample) / len(rest))))
-        spread = 2 * math.isqrt(len(sample))
+        spread = 3 * math.isqrt(len(sample)) // 2
         high, low = sample[max(place - spread, 0)], sample[min(place + spread, len(sample) - 1)]
         higher = rest > high
         from_higher = float(np.count_nonzero(higher) if counts else np.dot(rest, higher))
@@ -61,11 +61,10 @@ def _keep_largest(
             part = rest[higher]
         else:
             above += from_higher
-            part = rest[(rest <= high) & (rest >= low)]
-            if above + mass(part) < needed:
-                above += mass(part)
-                part = rest[rest < low]
-        if len(part) == len(rest) or not len(part):
+            part, lower = rest[(rest <= high) & (rest >= low)], rest[rest < low]
+            if above + mass(part) < needed and len(lower):
+                above, part = above + mass(part), lower
+        if len(part) == len(rest):  # so many are tied
             break
         rest = part
     falling = np.sort(rest)[::-1]
