@@ -32,14 +32,14 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
-from gpt.batch import Advanced, Batch, Sequence, failing
+from gpt.batch import Batch, Sequence, failing
 from gpt.compiler import compile_elsewhere
 from gpt.errors import BackendClosedError, ConfigError, QueueFullError, RequestError
-from gpt.generation import GeneratedToken, Generation
+from gpt.extend import extend
+from gpt.generation import Generation
 from gpt.model import GPT
-from gpt.sampling import Candidates, SamplingParams, Uniforms, candidates, draw, logprobs, penalise
+from gpt.sampling import SamplingParams, Uniforms
 
 if TYPE_CHECKING:
     from gpt.compiled_rows import CompiledRows
@@ -217,7 +217,7 @@ class Engine:
         with torch.inference_mode(), failing(self._batch.sequences):
             advanced = self._batch.forward(alone)
             if advanced is not None:
-                self._extend(advanced)
+                extend(advanced)
         with self._changed:
             self._batch.leave()
             return bool(self.active or self._waiting)
@@ -292,58 +292,3 @@ class Engine:
                 self._compiled = rows
                 return
         rows.close()
-
-    def _extend(self, advanced: Advanced) -> None:
-        """Choose each sequence's next token where it is not drawn yet, and hand it over."""
-        sequences, logits, drawn = advanced
-        for tokens in drawn.tolist():
-            with failing(sequences):
-                found = self._candidates(sequences, logits, tokens)
-                for row, sequence in enumerate(sequences):
-                    with failing([sequence]):
-                        if tokens[row] < 0:
-                            tokens[row] = draw(found[row], sequence.params, sequence.uniforms)
-                        elif sequence.params.temperature:
-                            sequence.uniforms.take()
-                        sequence.ids.append(tokens[row])
-                        sequence.remaining -= 1
-                        if sequence.seen is not None:
-                            sequence.seen[tokens[row]] = sequence.seen.get(tokens[row], 0) + 1
-                rows = [row for row, sequence in enumerate(sequences) if not sequence.failed]
-                going_on = [sequences[row] for row in rows]
-                self._deliver(going_on, logits if len(rows) == len(sequences) else logits[rows])
-
-    def _candidates(self, sequences: list[Sequence], logits: Tensor, tokens: list[int]) -> dict[int, Candidates]:
-        """By row, what can be drawn in those rows that have no token yet."""
-        rows = [row for row, token in enumerate(tokens) if token < 0]
-        if not rows:
-            return {}
-        waiting = sequences if len(rows) == len(sequences) else [sequences[row] for row in rows]
-        penalised = self._penalised(logits if len(rows) == len(sequences) else logits[rows], waiting)
-        found = candidates(penalised, [sequence.params for sequence in waiting])
-        return dict(zip(rows, found, strict=True))
-
-    def _penalised(self, logits: Tensor, sequences: list[Sequence]) -> Tensor:
-        """The logits with the penalties of those requests that have any; the raw ones stay as they are."""
-        if any(sequence.seen is not None for sequence in sequences):
-            logits = logits.clone()
-            for row, sequence in enumerate(sequences):
-                if sequence.seen is not None:
-                    logits[row] = penalise(logits[row], sequence.params, sequence.seen)
-        return logits
-
-    def _deliver(self, sequences: list[Sequence], logits: Tensor) -> None:
-        """Hand over each sequence's newest token, with log-probabilities where they were asked for."""
-        rows = [row for row, sequence in enumerate(sequences) if sequence.logprobs is not None]
-        given: dict[int, tuple[float, tuple[tuple[int, float], ...]]] = {}
-        if rows:
-            found = logprobs(
-                logits if len(rows) == len(sequences) else logits[rows],
-                [sequences[row].ids[-1] for row in rows],
-                [sequences[row].logprobs or 0 for row in rows],
-            )
-            given = dict(zip(rows, found, strict=True))
-        for row, sequence in enumerate(sequences):
-            logprob, alternatives = given.get(row, (None, ()))
-            token = GeneratedToken(sequence.ids[-1], logprob, alternatives, None if sequence.remaining else "length")
-            sequence.generation.deliver(token)

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from gpt.compiled.functions import ACTIVATIONS
 from gpt.compiled.panel import WIDTH
+from gpt.compiled.score import MAX_ALTERNATIVES
 from gpt.compiled.state import make_record
 from gpt.compiled.step import advance
 from gpt.compiled.team import AWAKE, CELLS, CLOSED, help_out
 from gpt.compiled.weights import aligned, pack
+from gpt.logprobs import Scores
 from gpt.model import GPT
 
 MAX_STEPS = 8
@@ -33,6 +35,7 @@ class Row(NamedTuple):
         settings: None where no logits are wanted after its last token; else temperature, top_k, top_p and min_p, a
             temperature below 0 to draw nothing.
         uniforms: a number in 0..1 for each step, for the draw.
+        alternatives: how many of the most probable tokens to give, to MAX_ALTERNATIVES; -1 for no scores.
     """
 
     slot: int
@@ -40,6 +43,7 @@ class Row(NamedTuple):
     ids: Sequence[int]
     settings: tuple[float, int, float, float] | None
     uniforms: Sequence[float] | NDArray[np.float64]
+    alternatives: int = -1
 
 
 class CompiledModel:
@@ -99,6 +103,10 @@ class CompiledModel:
             "settings": np.zeros((max_slots, 4)),
             "uniforms": np.zeros((MAX_STEPS, max_slots)),
             "drawn": np.zeros((MAX_STEPS, max_slots), np.int64),
+            "alternatives": np.zeros(max_slots, np.int64),
+            **{name: np.zeros((MAX_STEPS, max_slots)) for name in ("totals", "chosen")},
+            "best_ids": np.zeros((MAX_STEPS, max_slots, MAX_ALTERNATIVES), np.int64),
+            "best_logits": np.zeros((MAX_STEPS, max_slots, MAX_ALTERNATIVES)),
             "control": aligned((CELLS,), np.int64),
         }
         self._state = make_record(numbers, self._arrays, config.layer_norm_eps)
@@ -107,7 +115,7 @@ class CompiledModel:
         self._helpers: list[threading.Thread] = []
         self._closed = False
 
-    def advance(self, rows: Sequence[Row], steps: int = 1) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def advance(self, rows: Sequence[Row], steps: int = 1) -> tuple[NDArray[np.float32], NDArray[np.int64], Scores]:
         """Feed each row's tokens, then what was drawn after them, for so many steps in all.
 
         Args:
@@ -117,9 +125,10 @@ class CompiledModel:
         Returns:
             logits: (wanted rows, vocab_dim) of the last step, a view that the next call overwrites.
             drawn: (steps, wanted rows), -1 where there is nothing to draw from; a view too.
+            scores: of the wanted rows that have alternatives; views too.
         """
         arrays, count, wanted = self._arrays, 0, 0
-        for slot, place, ids, settings, uniforms in rows:
+        for slot, place, ids, settings, uniforms, alternatives in rows:
             end = count + len(ids)
             arrays["tokens"][count:end] = ids
             arrays["slots"][count:end] = slot
@@ -127,13 +136,14 @@ class CompiledModel:
             count = end
             if settings is not None:
                 arrays["wanted"][wanted] = count - 1
-                arrays["settings"][wanted] = settings
+                arrays["settings"][wanted], arrays["alternatives"][wanted] = settings, alternatives
                 arrays["uniforms"][:steps, wanted] = uniforms
                 wanted += 1
         if arrays["control"][AWAKE] < self._num_helpers:
             self.wake()
         advance(self._state, count, wanted, steps)
-        return arrays["logits"][:wanted, : self._vocab_dim], arrays["drawn"][:steps, :wanted]
+        scores = Scores(*(arrays[name][:steps, :wanted] for name in ("totals", "chosen", "best_ids", "best_logits")))
+        return arrays["logits"][:wanted, : self._vocab_dim], arrays["drawn"][:steps, :wanted], scores
 
     def erase(self, slot: int) -> None:
         """Zero a slot: after a failure it may hold what is not a number."""

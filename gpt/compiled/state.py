@@ -46,6 +46,11 @@ ADDRESSES = (
     "settings",  # float64 (M, 4): temperature, top_k, top_p, min_p of each; a temperature below 0 draws nothing
     "uniforms",  # float64 (steps, M): a number in 0..1 for each draw
     "drawn",  # int64 (steps, M): the tokens, -1 where there is nothing to draw from
+    "alternatives",  # int64 (M,): how many of the most probable tokens each is given; below 0 for no scores
+    "totals",  # float64 (steps, M): the logarithm of the sum of the exponentials of the raw logits
+    "chosen",  # float64 (steps, M): the raw logit of what was drawn
+    "best_ids",  # int64 (steps, M, MAX_ALTERNATIVES): the most probable tokens
+    "best_logits",  # float64 (steps, M, MAX_ALTERNATIVES): their raw logits
     "control",  # int64: shared cells, see gpt.compiled.team
 )
 

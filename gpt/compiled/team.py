@@ -20,6 +20,7 @@ from gpt.compiled.kernel import SOURCES, entry, kernel
 from gpt.compiled.layers import ACTIVATE, ADD, RANK, STORE, attend, multiply
 from gpt.compiled.memory import integers
 from gpt.compiled.panel import WIDTH
+from gpt.compiled.score import score
 
 TICKET, FINISHED, AWAKE, CLOSED, JOB = (CELL * n for n in range(5))
 CELLS = CELL * 6
@@ -42,6 +43,7 @@ def perform(s, kind, layer, rows, step, first, last):
     if kind == DRAW:
         for item in range(first, last):
             draw(s, item, step)
+            score(s, item, step)
         return
     source, stride, target, mode = s.normed, s.width, s.qkv, STORE
     if kind == OUT_PROJ:
