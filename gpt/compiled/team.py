@@ -44,7 +44,7 @@ def perform(s, kind, layer, rows, step, first, last):
             draw(s, item, step)
         return
     target, mode = s.qkv, STORE
-    if kind == OUT_PROJ or kind == LINEAR2:
+    if kind in (OUT_PROJ, LINEAR2):
         target, mode = s.x, ADD
     elif kind == LINEAR1:
         target, mode = s.hidden, ACTIVATE

@@ -93,7 +93,7 @@ class _Store:
 
 
 def _whole(weight: Tensor, padded: int) -> tuple[Tensor, Tensor]:
-    """A weight (columns, depth) as bytes (panels, groups, WIDTH, GROUP), 128 more than they mean, and (padded,) scales."""
+    """A weight (columns, depth) as bytes (panels, groups, WIDTH, GROUP), 128 more than they mean, and the scales."""
     columns, depth = weight.shape
     groups = -(-depth // GROUP)
     scales = torch.zeros(padded)
