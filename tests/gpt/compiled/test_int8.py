@@ -61,7 +61,7 @@ def test_a_row_is_the_same_to_the_bit_whatever_runs_beside_it_and_on_any_threads
         alone = read(fast, ids_of(config, 6, 3), 3)
         rows = [Row(slot, 0, ids_of(config, 6, slot), (0.8, 50, 0.9, 0.01), [0.3]) for slot in range(7)]
         for _ in range(5):
-            logits, _ = fast.advance(rows)
+            logits = fast.advance(rows)[0]
         assert np.array_equal(logits[3], alone) and (wanted is None or np.array_equal(logits, wanted))
         wanted = logits.copy()
         fast.close()
@@ -75,7 +75,7 @@ def test_what_is_no_number_stays_in_its_row_and_a_row_of_zeros_is_one():
             model.get_parameter(f"blocks.0.linear1.{name}").zero_()  # what the second multiplies is then zero
     fast = CompiledModel(model, 8, 64, int8=True)
     fine = read(fast, [3, 4], 5)
-    logits, drawn = fast.advance([Row(0, 0, [7], GREEDY, [0.5]), Row(1, 0, [3, 4], GREEDY, [0.5])])
+    logits, drawn, _ = fast.advance([Row(0, 0, [7], GREEDY, [0.5]), Row(1, 0, [3, 4], GREEDY, [0.5])])
     assert np.isfinite(fine).all() and np.isnan(logits[0]).all()
     assert drawn.tolist() == [[-1, int(fine.argmax())]] and np.array_equal(logits[1], fine)
     fast.close()
