@@ -24,13 +24,13 @@ class CompiledRows:
         model: in evaluation mode, on the CPU at float32.
         max_streams: rows.
         prefill_tokens: tokens that one step reads besides those that the rows decode.
-        num_threads: see CompiledModel.
+        num_threads, int8: see CompiledModel.
     """
 
     MAX_STEPS = MAX_STEPS
 
-    def __init__(self, model: GPT, max_streams: int, prefill_tokens: int, num_threads: int) -> None:
-        self._model = CompiledModel(model, max_streams, max_streams + prefill_tokens, num_threads)
+    def __init__(self, model: GPT, max_streams: int, prefill_tokens: int, num_threads: int, int8: bool) -> None:
+        self._model = CompiledModel(model, max_streams, max_streams + prefill_tokens, num_threads, int8)
         self._slots = list(range(max_streams))
         self.lengths = [0] * max_streams
         """Tokens that each row holds."""

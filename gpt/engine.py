@@ -61,21 +61,21 @@ class Engine:
         max_streams: requests that generate at once, so rows of the cache (see KVCache for its memory).
         max_queue: requests that may wait for a row.
         prefill_tokens: tokens of prompts read in one step; with more, a prompt is in sooner and the others wait longer.
-        num_threads: threads on a CPU. None means for models below 32 million parameters two on the compiled path and
-            one of torch's, and torch's own number above: a second thread of torch's gave the small ones a quarter
-            more on idle cores, and made them five times as slow on cores that other processes kept busy. torch's
-            number is set by the background thread when it starts (torch has one for the process).
+        num_threads: threads on a CPU. None means torch's own number; for models below 32 million parameters two on
+            the compiled path and one of torch's (a second gave them a quarter more on idle cores, and made them five
+            times as slow on busy ones). torch's is set, for the whole process, when the background thread starts.
         background: run the steps in a thread of the engine's own, from the first request on; otherwise whoever made
             the engine calls `step`.
-        compiled: take the compiled path: True waits for it here, False never does; None lets it get ready meanwhile,
-            where the engine has a background thread.
+        compiled: True waits here for the compiled path, False never takes it; None lets it get ready meanwhile, where
+            the engine has a background thread.
+        int8: wait for the compiled path and let it multiply 8-bit whole numbers: faster, near the same text but not it.
 
     Attributes:
-        path: "compiled", or "PyTorch" and why.
+        path: "compiled", "compiled, int8", or "PyTorch" and why.
 
     Raises:
         RequestError: an argument is below 1 (max_queue: below 0).
-        ConfigError: compiled is True and the path cannot run here; the message says why.
+        ConfigError: compiled or int8 is True and the path cannot run here; the message says why.
     """
 
     def __init__(
@@ -88,6 +88,7 @@ class Engine:
         num_threads: int | None = None,
         background: bool = True,
         compiled: bool | None = None,
+        int8: bool = False,
     ) -> None:
         for name, value, low in (
             ("max_streams", max_streams, 1),
@@ -110,8 +111,8 @@ class Engine:
         self._closed = False
         self._changed = threading.Condition()  # guards who runs and who waits, _thread, _compiled and _closed
         self._compiled: CompiledRows | None = None  # ready, and not yet taken
-        self.path = "PyTorch"
-        if compiled:
+        self.path, self._int8 = "PyTorch", int8
+        if compiled or int8:
             self._get_ready(model)
             if self._compiled is None:
                 raise ConfigError(f"the compiled path cannot run here: {self.path.removeprefix('PyTorch: ')}")
@@ -268,7 +269,7 @@ class Engine:
         """Take the compiled path if it got ready."""
         if self._compiled is not None:
             self._batch.adopt(self._compiled)
-            self._compiled, self.path = None, "compiled"
+            self._compiled, self.path = None, "compiled, int8" if self._int8 else "compiled"
 
     def _get_ready(self, model: GPT, prepare: Callable[[], bool] = lambda: True) -> None:
         """Get the compiled path ready once all is prepared, or say in `path` why it cannot be."""
@@ -281,7 +282,7 @@ class Engine:
                 return
             from gpt.compiled_rows import CompiledRows
 
-            rows = CompiledRows(model, self.max_streams, self._prefill_tokens, self._team)
+            rows = CompiledRows(model, self.max_streams, self._prefill_tokens, self._team, self._int8)
             rows.warm_up()
         except Exception as error:  # whatever numba, its cache or this machine may come up with
             self.path = f"PyTorch: the compiled path did not get ready ({error})"
