@@ -170,11 +170,17 @@ class Message(BaseModel):
     role: Literal["system", "developer", "user", "assistant"] = Field(
         description='"system", "developer", "user" or "assistant"'
     )
+    # Before the content, which is null where there are calls: these are then what is told of.
+    refusal: Literal[""] | None = Field(None, description='null or ""; the models here refuse nothing')
+    annotations: Nothing = Field(None, description="null or []; the models here cite nothing")
+    audio: None = Field(None, description="null; the models here hear and make no sound")
+    tool_calls: Nothing = Field(None, description=f"null or []; {NO_TOOLS}")
+    tool_call_id: None = Field(None, description=f"null; {NO_TOOLS}")
+    function_call: None = Field(None, description=f"null; {NO_TOOLS}")
     content: StrictStr | list[Part] = Field(
         description='a text, or a list of parts such as {"type": "text", "text": "Who calls?"}'
     )
     name: StrictStr | None = Field(None, description="the name of the character who speaks, or leave it out")
-    refusal: None = Field(None, description="null")
 
     def words(self) -> str:
         """The message's text."""

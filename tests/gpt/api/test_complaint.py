@@ -68,8 +68,8 @@ def said(kind: type[Body], body: object) -> tuple[str | None, str]:
         (
             {"prompt": "\ud800"},
             "prompt",
-            ' is "\\ud800", which has half a character in it; give a text that is not empty, its tokens as whole numbers, '
-            "or a list of up to 32 of either",
+            ' is "\\ud800", which has half a character in it; give a text that is not empty, '
+            "its tokens as whole numbers, or a list of up to 32 of either",
         ),
     ],
 )
@@ -99,6 +99,16 @@ def test_a_wrong_value_is_named_shown_and_set_right(fields: dict[str, Any], para
             {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text"}]},
             "messages[1].content[1].text",
             " is missing; give a text",
+        ),
+        (
+            {"role": "assistant", "content": "I.", "tool_calls": [{"id": "1"}]},
+            "messages[1].tool_calls",
+            ' is [{"id": "1"}]; give null or []; the models here call no tools',
+        ),
+        (
+            {"role": "assistant", "content": "I.", "audio": {"id": "1"}},
+            "messages[1].audio",
+            ' is {"id": "1"}; give null; the models here hear and make no sound',
         ),
         (
             "Who calls?",

@@ -7,6 +7,7 @@ import http.client
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import openai
 import pytest
@@ -134,6 +135,25 @@ def test_chat_is_the_dialogue_as_a_play(client: openai.OpenAI) -> None:
     assert choice.logprobs and choice.logprobs.content
     assert {len(token.top_logprobs) for token in choice.logprobs.content} == {2}
     assert "".join(token.token for token in choice.logprobs.content) == choice.message.content
+
+
+@pytest.mark.parametrize("dumped", [True, False])
+def test_an_answer_is_fed_back_as_the_client_has_it(client: openai.OpenAI, dumped: bool) -> None:
+    question: Any = {"role": "user", "content": "Who calls?"}
+    message = client.chat.completions.create(model=MODEL, messages=[question], seed=4, max_tokens=12).choices[0].message
+    fed: Any = message.model_dump() if dumped else message
+    assert not dumped or {"tool_calls", "function_call", "audio", "annotations", "refusal"} <= set(fed)
+    answer = client.chat.completions.create(model=MODEL, messages=[question, fed, question], seed=4, max_tokens=12)
+    by_hand: Any = [question, {"role": "assistant", "content": message.content}, question]
+    same = client.chat.completions.create(model=MODEL, messages=by_hand, seed=4, max_tokens=12)
+    assert answer.choices[0].message.content == same.choices[0].message.content
+    for name in ("tool_calls", "annotations"):
+        again: Any = {"role": "assistant", "content": message.content, name: []}
+        assert client.chat.completions.create(model=MODEL, messages=[question, again, question], max_tokens=1).choices
+    with pytest.raises(openai.BadRequestError, match=r"messages\[1\]\.tool_calls is ") as caught:
+        calls: Any = {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "type": "function"}]}
+        client.chat.completions.create(model=MODEL, messages=[question, calls])
+    assert caught.value.param == "messages[1].tool_calls"
 
 
 def test_langchain_talks_and_streams(address: str) -> None:
