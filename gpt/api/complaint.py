@@ -50,7 +50,7 @@ def complaint(error: ValidationError, kind: type[BaseModel], body: object) -> Re
 def _place(location: Place, kind: type[BaseModel], *, unknown: bool) -> tuple[Place, type[BaseModel]]:
     """Where in the body an error is, without the names of types that pydantic has in between, and whose field it is.
 
-    An item of a list that may be of several types is not told apart from the list.
+    An item of a list is not told apart from it where it is no object, or may be of several types.
     """
     place: list[str | int] = []
     owner = inner = kind
@@ -63,6 +63,8 @@ def _place(location: Place, kind: type[BaseModel], *, unknown: bool) -> tuple[Pl
             owner = inner
             if part in owner.model_fields:
                 inner = next(_models(owner.model_fields[part].annotation), BaseModel)
+        else:
+            certain = certain and inner is not BaseModel
         place.append(part)
         if certain:
             length = len(place)

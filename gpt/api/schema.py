@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from gpt.api.complaint import complaint
+from gpt.api.message import NO_TOOLS, Message, Nothing
 from gpt.completion import MAX_LOGPROBS, MAX_NEW_TOKENS, CompletionRequest
 from gpt.sampling import MAX_PENALTY, MAX_REPETITION_PENALTY, MAX_TEMPERATURE
 
@@ -35,10 +36,8 @@ Text = Annotated[StrictStr, Field(min_length=1)]
 Tokens = Annotated[list[Token], Field(min_length=1)]
 Penalty = Annotated[Number, Field(ge=-MAX_PENALTY, le=MAX_PENALTY)]
 SPEECH = f"a whole number from 1 to {MAX_NEW_TOKENS}, or leave it out for {CHAT_TOKENS}"
-NO_TOOLS = "the models here call no tools"
 NewTokens = Annotated[StrictInt, Field(ge=0, le=MAX_NEW_TOKENS)]
 PENALTY = f"a number from {-MAX_PENALTY:g} to {MAX_PENALTY:g}; 0 is off"
-Nothing = Annotated[list[Any], Field(max_length=0)] | None
 
 
 class StreamOptions(BaseModel):
@@ -88,6 +87,18 @@ class Body(BaseModel):
     logit_bias: Annotated[dict[str, Any], Field(max_length=0)] | None = Field(
         None, description="null or {}; single tokens cannot be made more or less probable here"
     )
+
+    service_tier: Literal["auto", "default"] | None = Field(
+        None, description='"auto" or "default"; there is one way to be served here'
+    )
+    store: Literal[False] | None = Field(None, description="false; texts are not stored here")
+    metadata: Annotated[dict[str, Any], Field(max_length=0)] | None = Field(
+        None, description="null or {}; texts are not stored here, so nothing would be labelled"
+    )
+    prompt_cache_key: StrictStr | None = Field(None, description="a text, which changes nothing here")
+    prompt_cache_retention: None = Field(None, description="null; no prompts are kept between requests here")
+    prompt_cache_options: None = Field(None, description="null; no prompts are kept between requests here")
+    safety_identifier: StrictStr | None = Field(None, description="a text, which changes nothing here")
 
     @model_validator(mode="wrap")
     @classmethod
@@ -153,45 +164,19 @@ class CompletionBody(Body):
         return [{"prompt": one} if isinstance(one, str) else {"prompt": "", "prompt_ids": one} for one in self.prompt]
 
 
-class Part(BaseModel):
-    """A piece of a message."""
+class TextFormat(BaseModel):
+    """The one format of an answer."""
 
     model_config = ConfigDict(extra="forbid")
 
-    type: Literal["text"] = Field(description='"text"; the models here read no images, sounds or files')
-    text: StrictStr = Field(description="a text")
-
-
-class Message(BaseModel):
-    """One turn of a conversation."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    role: Literal["system", "developer", "user", "assistant"] = Field(
-        description='"system", "developer", "user" or "assistant"'
-    )
-    # Before the content, which is null where there are calls: these are then what is told of.
-    refusal: Literal[""] | None = Field(None, description='null or ""; the models here refuse nothing')
-    annotations: Nothing = Field(None, description="null or []; the models here cite nothing")
-    audio: None = Field(None, description="null; the models here hear and make no sound")
-    tool_calls: Nothing = Field(None, description=f"null or []; {NO_TOOLS}")
-    tool_call_id: None = Field(None, description=f"null; {NO_TOOLS}")
-    function_call: None = Field(None, description=f"null; {NO_TOOLS}")
-    content: StrictStr | list[Part] = Field(
-        description='a text, or a list of parts such as {"type": "text", "text": "Who calls?"}'
-    )
-    name: StrictStr | None = Field(None, description="the name of the character who speaks, or leave it out")
-
-    def words(self) -> str:
-        """The message's text."""
-        return self.content if isinstance(self.content, str) else "\n".join(part.text for part in self.content)
+    type: Literal["text"] = Field(description='"text"; the models here cannot be held to JSON or a schema')
 
 
 class ChatBody(Body):
     """The body of /v1/chat/completions."""
 
     messages: Annotated[list[Message], Field(min_length=1)] = Field(
-        description='a list of at least one message such as {"role": "user", "content": "Who calls?"}'
+        description='messages such as {"role": "user", "content": "Who calls?"}, at least one, in a list'
     )
     max_tokens: Annotated[NewTokens, Field(ge=1)] | None = Field(None, description=SPEECH)
     max_completion_tokens: Annotated[NewTokens, Field(ge=1)] | None = Field(None, description=SPEECH)
@@ -199,12 +184,20 @@ class ChatBody(Body):
     top_logprobs: Annotated[StrictInt, Field(ge=0, le=MAX_LOGPROBS)] | None = Field(
         None, description=f"a whole number from 0 to {MAX_LOGPROBS}, how many alternatives each token gets"
     )
+    response_format: TextFormat | None = Field(None, description='null or {"type": "text"}')
+    modalities: list[Literal["text"]] | None = Field(
+        None, description='null or ["text"]; nothing but text is made here'
+    )
+    audio: None = Field(None, description="null; nothing but text is made here")
+    prediction: None = Field(None, description="null; a predicted text does not speed up this server")
+    reasoning_effort: Literal["none"] | None = Field(None, description='null or "none"; the models here do not reason')
+    verbosity: Literal["medium"] | None = Field(None, description='null or "medium"; use max_tokens for shorter texts')
+    web_search_options: None = Field(None, description="null; the models here search nothing")
+    moderation: None = Field(None, description="null; nothing is moderated here")
     tools: Nothing = Field(None, description=f"null or []; {NO_TOOLS}")
     tool_choice: Literal["none", "auto"] | None = Field(None, description=f'"none" or "auto"; {NO_TOOLS}')
     parallel_tool_calls: StrictBool | None = Field(
         None, description=f"true or false, which changes nothing; {NO_TOOLS}"
     )
-    store: Literal[False] | None = Field(None, description="false; texts are not stored here")
-    metadata: Annotated[dict[str, Any], Field(max_length=0)] | None = Field(
-        None, description="null or {}; texts are not stored here, so nothing would be labelled"
-    )
+    functions: Nothing = Field(None, description=f"null or []; {NO_TOOLS}")
+    function_call: Literal["none", "auto"] | None = Field(None, description=f'"none" or "auto"; {NO_TOOLS}')

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from gpt.api.message import Message, Part
 from gpt.api.refusal import Refusal
-from gpt.api.schema import Body, ChatBody, CompletionBody, Message, Part, StreamOptions
+from gpt.api.schema import Body, ChatBody, CompletionBody, StreamOptions, TextFormat
 
 QUESTION = {"role": "user", "content": "Who calls?"}
 
@@ -111,14 +112,43 @@ def test_a_wrong_value_is_named_shown_and_set_right(fields: dict[str, Any], para
             ' is {"id": "1"}; give null; the models here hear and make no sound',
         ),
         (
-            "Who calls?",
+            "Who?",
             "messages[1]",
-            ' is "Who calls?"; give a list of at least one message such as {"role": "user", "content": "Who calls?"}',
+            ' is "Who?"; give messages such as {"role": "user", "content": "Who calls?"}, at least one, in a list',
         ),
     ],
 )
 def test_a_wrong_message_is_told_by_its_place(message: object, place: str, words: str) -> None:
     assert said(ChatBody, {"messages": [QUESTION, message]}) == (place, words)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "missing"),
+    [
+        ({"response_format": {"type": "json_object"}}, "response_format.type", "cannot be held to JSON or a schema"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "a"}}},
+            "response_format.type",
+            "cannot be held to JSON or a schema",
+        ),
+        ({"service_tier": "priority"}, "service_tier", "there is one way to be served here"),
+        ({"modalities": ["text", "audio"]}, "modalities", "nothing but text is made here"),
+        ({"audio": {"voice": "alloy", "format": "wav"}}, "audio", "nothing but text is made here"),
+        ({"prediction": {"type": "content", "content": "a"}}, "prediction", "does not speed up this server"),
+        ({"functions": [{"name": "a"}]}, "functions", "call no tools"),
+        ({"tools": [{"type": "function"}]}, "tools", "call no tools"),
+        ({"tool_choice": "required"}, "tool_choice", "call no tools"),
+        ({"tool_choice": {"type": "function", "function": {"name": "a"}}}, "tool_choice", "call no tools"),
+        ({"reasoning_effort": "high"}, "reasoning_effort", "do not reason"),
+        ({"store": True}, "store", "texts are not stored here"),
+        ({"metadata": {"run": "1"}}, "metadata", "texts are not stored here"),
+        ({"logit_bias": {"1": 2}}, "logit_bias", "cannot be made more or less probable"),
+        ({"web_search_options": {}}, "web_search_options", "search nothing"),
+    ],
+)
+def test_what_is_not_offered_is_said_so(fields: dict[str, Any], param: str, missing: str) -> None:
+    name, words = said(ChatBody, {"messages": [QUESTION], **fields})
+    assert name == param and "; give " in words and missing in words, words
 
 
 def test_a_body_that_is_no_object_is_refused_with_an_example() -> None:
@@ -127,6 +157,6 @@ def test_a_body_that_is_no_object_is_refused_with_an_example() -> None:
     assert "half a character" in said(CompletionBody, {"prompt": "a", "\ud800": 1})[1]
 
 
-@pytest.mark.parametrize("kind", [CompletionBody, ChatBody, Message, Part, StreamOptions])
+@pytest.mark.parametrize("kind", [CompletionBody, ChatBody, Message, Part, StreamOptions, TextFormat])
 def test_every_field_says_what_may_be_given(kind: type[BaseModel]) -> None:
     assert [name for name, field in kind.model_fields.items() if not field.description] == []

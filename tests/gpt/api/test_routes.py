@@ -198,9 +198,64 @@ def test_a_body_that_is_none_is_refused(address: str, body: bytes) -> None:
     assert answer.status == 400 and answer.content["error"]["message"]
 
 
-def test_neutral_values_are_accepted(address: str) -> None:
-    neutral = {"best_of": 1, "suffix": "", "user": "me", "logit_bias": {}, "n": None, "logprobs": None, "stop": None}
-    assert ask(address, "/v1/completions", {"model": MODEL, "prompt": "a", **neutral}).status == 200
+NEUTRAL: dict[str, list[object]] = {
+    "n": [None, 1],
+    "stop": [None, []],
+    "user": [None, "me"],
+    "logit_bias": [None, {}],
+    "stream_options": [None],
+    "service_tier": [None, "auto", "default"],
+    "store": [None, False],
+    "metadata": [None, {}],
+    "prompt_cache_key": [None, "mine"],
+    "safety_identifier": [None, "mine"],
+    "seed": [None],
+    "model": [None],
+}
+NEUTRAL_IN_CHAT: dict[str, list[object]] = {
+    "response_format": [None, {"type": "text"}],
+    "modalities": [None, ["text"]],
+    "audio": [None],
+    "prediction": [None],
+    "reasoning_effort": [None, "none"],
+    "verbosity": [None, "medium"],
+    "web_search_options": [None],
+    "moderation": [None],
+    "tools": [None, []],
+    "tool_choice": [None, "none", "auto"],
+    "parallel_tool_calls": [None, True, False],
+    "functions": [None, []],
+    "function_call": [None, "none", "auto"],
+    "logprobs": [None, False],
+    "top_logprobs": [None],
+    "max_completion_tokens": [None],
+}
+NEUTRAL_IN_COMPLETIONS: dict[str, list[object]] = {
+    "best_of": [None, 1],
+    "suffix": [None, ""],
+    "echo": [None, False],
+    "logprobs": [None],
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "neutral"),
+    [
+        ("/v1/completions", {"prompt": "a", "max_tokens": 1}, NEUTRAL | NEUTRAL_IN_COMPLETIONS),
+        (
+            "/v1/chat/completions",
+            {"messages": [{"role": "user", "content": "a"}], "max_tokens": 1},
+            NEUTRAL | NEUTRAL_IN_CHAT,
+        ),
+    ],
+)
+def test_neutral_values_are_accepted(
+    address: str, path: str, body: dict[str, object], neutral: dict[str, list[object]]
+) -> None:
+    for place in range(max(map(len, neutral.values()))):
+        fields = {name: values[min(place, len(values) - 1)] for name, values in neutral.items()}
+        answer = ask(address, path, {**body, **fields})
+        assert answer.status == 200, answer.content
 
 
 def test_other_methods_and_paths_are_error_objects(address: str) -> None:
