@@ -255,6 +255,13 @@ def test_link_of_a_readme_leads_somewhere(readme: str) -> None:
     assert [link for link in files if not (ROOT / readme).parent.joinpath(link).exists()] == []
 
 
+def test_pictures_are_shown_and_small() -> None:
+    pictures = {path.name: path.stat().st_size for path in (ROOT / "docs").iterdir() if path.suffix == ".png"}
+    assert {f"docs/{name}" for name in pictures} == set(re.findall(r"!\[[^\]]+\]\((docs/.+\.png)\)", text("README.md")))
+    assert {"inspect.png", "compare.png", "phone.png"} < set(pictures)
+    assert [name for name, size in pictures.items() if size > 200_000] == []
+
+
 def _tree() -> list[str]:
     """The paths of README.md's file tree."""
     paths, folder = [], ""
