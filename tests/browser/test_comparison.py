@@ -10,6 +10,7 @@ import pytest
 
 from gpt.character_tokenizer import CharacterTokenizer
 from gpt.vocabulary import TOKENIZER_FILE
+from tests.browser.field import fill_new
 from tests.fake_backend import FakeBackend
 from tests.fake_page import BROKEN
 
@@ -88,7 +89,7 @@ def test_different_tokenizers_are_told(page: Page, server: Server, other: FakeBa
 def test_one_model_with_two_settings(page: Page, backend: FakeBackend) -> None:
     _open(page, "laptop (live)")
     page.click("#compare-settings-b button")
-    page.fill("#b-temperature input[type=number]", "0.3")
+    fill_new(page, "#b-temperature input[type=number]", "0.3")
     page.fill("#compare-max_new_tokens input[type=number]", "5")
     page.click("#compare")
     page.wait_for_selector("#compare-summary p:text('same')")
