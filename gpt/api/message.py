@@ -34,6 +34,7 @@ class Message(BaseModel):
     tool_calls: Nothing = Field(None, description=f"null or []; {NO_TOOLS}")
     tool_call_id: None = Field(None, description=f"null; {NO_TOOLS}")
     function_call: None = Field(None, description=f"null; {NO_TOOLS}")
+    parsed: None = Field(None, description="null; the models here fill in no schema")
     content: StrictStr | list[Part] = Field(
         description='a text, or a list of parts such as {"type": "text", "text": "Who calls?"}'
     )

@@ -188,9 +188,11 @@ def _add_errors(api: FastAPI) -> None:
         api.add_exception_handler(kind, refuse)
 
     @api.exception_handler(RequestValidationError)
-    async def refuse_value(_: Request, error: RequestValidationError) -> Response:
-        del error  # a wrong value of a body has been refused by then
-        return Refusal(400, 'the body is no JSON; send an object such as {"prompt": "ROMEO:"}').answer()
+    async def refuse_what_is_no_json(request: Request, _: RequestValidationError) -> Response:
+        # A wrong value in a body has been refused by then.
+        chats = request.url.path.endswith("/chat/completions")
+        example = '{"messages": [{"role": "user", "content": "Who calls?"}]}' if chats else '{"prompt": "ROMEO:"}'
+        return Refusal(400, f"the body is no JSON; send an object such as {example}").answer()
 
     @api.exception_handler(HTTPException)
     async def refuse_route(request: Request, error: HTTPException) -> Response:

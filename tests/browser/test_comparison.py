@@ -74,13 +74,14 @@ def test_different_tokenizers_are_told(page: Page, server: Server, other: FakeBa
     CharacterTokenizer("abc").save(folder)
     try:
         _open(page, "shakespeare")
-        page.fill("#compare-max_new_tokens input[type=number]", "5")
+        fill_new(page, "#compare-max_new_tokens input[type=number]", "5")
         page.click("#compare")
         page.wait_for_selector("#compare-summary :text('The two models have different tokenizers')")
         page.wait_for_selector("#compare:not(:disabled)")
     finally:
         (folder / TOKENIZER_FILE).write_bytes(kept)
     page.click("#compare")
+    page.wait_for_selector("#compare-summary :text('tokenizers')", state="detached")
     page.wait_for_selector("#compare-summary :text('tokens are not in the second')")
     page.wait_for_selector("#compare:not(:disabled)")
     assert "tokenizers" not in page.inner_text("#compare-summary")

@@ -137,6 +137,24 @@ def test_chat_is_the_dialogue_as_a_play(client: openai.OpenAI) -> None:
     assert "".join(token.token for token in choice.logprobs.content) == choice.message.content
 
 
+def test_a_body_that_is_no_json_is_refused_with_the_routes_own_example(address: str) -> None:
+    for path, name in (("/v1/completions", "prompt"), ("/v1/chat/completions", "messages")):
+        message = ask(address, path, b"{").content["error"]["message"]
+        assert message.startswith(f'the body is no JSON; send an object such as {{"{name}": ')
+
+
+@pytest.mark.parametrize("dumped", [True, False])
+def test_an_answer_that_was_streamed_is_fed_back(client: openai.OpenAI, dumped: bool) -> None:
+    question: Any = {"role": "user", "content": "Who calls?"}
+    with client.chat.completions.stream(model=MODEL, messages=[question], seed=4, max_tokens=12, stop=["a"]) as stream:
+        for _ in stream:
+            pass
+    message = stream.current_completion_snapshot.choices[0].message
+    assert not dumped or "parsed" in message.model_dump()
+    fed: Any = message.model_dump() if dumped else message
+    assert client.chat.completions.create(model=MODEL, messages=[question, fed, question], max_tokens=3).choices
+
+
 @pytest.mark.parametrize("dumped", [True, False])
 def test_an_answer_is_fed_back_as_the_client_has_it(client: openai.OpenAI, dumped: bool) -> None:
     question: Any = {"role": "user", "content": "Who calls?"}
