@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from tests.benchmarks import __main__ as command
+from tests.benchmarks._contestant import at_their_best, gather, in_turn
+from tests.benchmarks._record import Record, read_record
+from tests.benchmarks._suite import ROWS, measure
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -14,9 +23,156 @@ def benchmark(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
+def fake(code: str) -> list[str]:
+    """A benchmark's command line that runs this code, in which `record` is its Record."""
+    start = "import os, signal, sys, time; from pathlib import Path; from tests.benchmarks._record import Record; "
+    return [sys.executable, "-c", f"{start}record = Record(Path(sys.argv[1]))\n{code}", ROWS]
+
+
+def measured(path: Path) -> dict[str, dict]:
+    """The JSON's benchmarks by name."""
+    return {one["name"]: one for one in json.loads(path.read_text(encoding="utf-8"))["benchmarks"]}
+
+
+ONE_ROW = "record.row('a table', 'ours', 'tokens/s', [3.0, 1.0, 2.0], threads=2)"
+
+
 def test_the_gpus_runs_on_a_cpu_and_refuses_a_gpu_that_is_not_there() -> None:
     done = benchmark("gpu", "--device", "cpu", "--model", "tiny", "--streams", "2", "--rounds", "1")
     assert done.returncode == 0, done.stderr
     assert "engine, kernel by kernel" in done.stdout and "prefill of 32 tokens" in done.stdout
     refused = benchmark("gpu", "--device", "cuda:99")
     assert refused.returncode == 1 and "device is 'cuda:99', but torch finds" in refused.stderr
+
+
+def test_the_json_has_the_machine_and_what_each_row_measured(tmp_path, capfd):
+    path = tmp_path / "found.json"
+    code = f"record.missing('llama.cpp f32', 'not installed'); print('its table'); {ONE_ROW}"
+    assert measure({"decode": fake(code)}, path, quick=True)
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert found["quick"] and found["machine"]["cores"] == os.cpu_count() and found["versions"]["torch"]
+    [one] = found["benchmarks"]
+    assert one["failure"] is None and {"load_before", "load_after", "seconds"} <= set(one)
+    assert one["missing"] == {"llama.cpp f32": "not installed"}
+    assert one["rows"] == [
+        {
+            "table": "a table",
+            "name": "ours",
+            "settings": {"threads": 2},
+            "unit": "tokens/s",
+            "median": 2.0,
+            "minimum": 1.0,
+            "maximum": 3.0,
+            "rounds": 3,
+        }
+    ]
+    said = capfd.readouterr().out
+    assert "its table" in said and "without llama.cpp f32: not installed" in said
+
+
+@pytest.mark.parametrize(
+    "code, failure",
+    [
+        ("raise RuntimeError('no such luck')", "RuntimeError: no such luck"),
+        ("sys.exit(3)", "exit status 3"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "it was ended by SIGKILL"),
+        ("pass", "it measured nothing"),
+    ],
+)
+def test_a_benchmark_that_fails_is_said_in_words_and_the_others_go_on(tmp_path, capfd, code, failure):
+    path = tmp_path / "found.json"
+    fakes = {"before": fake(ONE_ROW), "bad": fake(code), "after": fake(ONE_ROW)}
+    assert not measure(fakes, path, quick=False)
+    found = measured(path)
+    assert {name: one["failure"] for name, one in found.items()} == {"before": None, "bad": failure, "after": None}
+    assert len(found["before"]["rows"]) == len(found["after"]["rows"]) == 1
+    assert f"bad failed: {failure}; the others go on" in capfd.readouterr().err
+
+
+def test_a_benchmark_that_fails_keeps_the_rows_before(tmp_path):
+    path = tmp_path / "found.json"
+    assert not measure({"bad": fake(f"{ONE_ROW}; sys.exit(1)")}, path, quick=False)
+    assert len(measured(path)["bad"]["rows"]) == 1
+
+
+def test_ctrl_c_keeps_what_was_measured_and_begins_nothing_more(tmp_path):
+    """As a terminal sends it, to every process; the benchmark then still says what it has."""
+    path = tmp_path / "found.json"
+    waits = f"{ONE_ROW}\ntry:\n    os.kill(os.getppid(), signal.SIGINT); time.sleep(50)\nfinally:\n    {ONE_ROW}"
+    with pytest.raises(KeyboardInterrupt):
+        measure({"first": fake(ONE_ROW), "second": fake(waits), "third": fake(ONE_ROW)}, path, quick=False)
+    found = measured(path)
+    assert list(found) == ["first", "second"]
+    assert found["second"]["failure"] == "interrupted" and len(found["second"]["rows"]) == 2
+
+
+def test_a_record_that_was_cut_off_is_read_up_to_there(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    Record(path).row("a table", "ours", "s", [1.0])
+    with path.open("a", encoding="utf-8") as file:
+        file.write('{"table": "a ta')
+    rows, missing = read_record(path)
+    assert [row["name"] for row in rows] == ["ours"] and missing == {}
+    assert read_record(tmp_path / "none") == ([], {})
+
+
+def make(name: str, variant: str, threads: str, fails_at: str):
+    """A contestant of these tests."""
+    if name == "absent":
+        raise ModuleNotFoundError("No module named 'absent'")
+
+    def work(number: int) -> None:
+        if number == int(fails_at):
+            raise RuntimeError("out of luck")
+
+    return work
+
+
+def test_contestants_take_turns_and_a_missing_peer_is_named_once(tmp_path, capsys):
+    record = Record(tmp_path / "rows.jsonl")
+    wanted = [("ours", "fast", 1), ("absent", "x", 1), ("absent", "x", 2), ("ours", "fast", 2)]
+    contestants = gather(__name__, wanted, record, "-1")
+    assert list(contestants) == [("ours", "fast", 1), ("ours", "fast", 2)]
+    seconds: dict = {}
+    in_turn(contestants, 3, seconds)
+    assert {peer: len(each) for peer, each in seconds.items()} == {peer: 3 for peer in contestants}
+    assert read_record(tmp_path / "rows.jsonl")[1] == {"absent x": "ModuleNotFoundError: No module named 'absent'"}
+    assert capsys.readouterr().out.count("without absent x") == 1
+
+
+def test_a_contestant_that_fails_leaves_the_complete_rounds():
+    seconds: dict = {}
+    contestants = gather(__name__, [("ours", "fast", 1)], Record(), "4")  # two warm-ups, then two rounds
+    with pytest.raises(RuntimeError, match="out of luck"):
+        in_turn(contestants, 5, seconds)
+    assert [len(each) for each in seconds.values()] == [2]
+
+
+def test_the_best_number_of_threads_has_the_lowest_median():
+    seconds = {("ours", "fast", 1): [1.0, 2.0, 9.0], ("ours", "fast", 2): [3.0, 3.0, 3.0], ("other", "x", 2): [4.0]}
+    assert at_their_best(seconds) == {("ours", "fast"): (1, [1.0, 2.0, 9.0]), ("other", "x"): (2, [4.0])}
+
+
+def test_without_a_name_all_run_but_the_gpus(tmp_path, monkeypatch, capsys):
+    asked: dict = {}
+
+    def measure(commands, path, *, quick):
+        asked.update(commands=commands, path=path, quick=quick)
+        return False
+
+    monkeypatch.setattr(command, "measure", measure)
+    monkeypatch.setattr(command, "_has_gpu", lambda: False)
+    assert command.main(["--quick", "--output", str(tmp_path / "new")]) == 1
+    assert asked["path"] == tmp_path / "new" / "benchmarks.json" and asked["quick"] and (tmp_path / "new").is_dir()
+    names = {path.stem for path in (ROOT / "tests" / "benchmarks").glob("[!_]*.py")}
+    assert set(asked["commands"]) == names - {"gpu"}
+    assert all(line[-4:] == ["--quick", "--rows", ROWS, name] for name, line in asked["commands"].items())
+    assert "without gpu" in capsys.readouterr().out
+
+
+def test_a_name_has_its_own_options_and_writes_what_is_asked_for(tmp_path):
+    path = tmp_path / "found.json"
+    done = benchmark("--json", str(path), "attention", "--turns", "1", "--threads", "1")
+    assert done.returncode == 0 and "ratio" in done.stdout, done.stderr
+    assert len(measured(path)["attention"]["rows"]) == 16
+    assert benchmark("atention").returncode == 2
