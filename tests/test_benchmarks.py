@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 from tests.benchmarks import __main__ as command
 from tests.benchmarks._contestant import at_their_best, gather, in_turn
+from tests.benchmarks._picture import pictures
 from tests.benchmarks._record import Record, read_record
 from tests.benchmarks._suite import ROWS, measure
 
@@ -176,3 +179,56 @@ def test_a_name_has_its_own_options_and_writes_what_is_asked_for(tmp_path):
     assert done.returncode == 0 and "ratio" in done.stdout, done.stderr
     assert len(measured(path)["attention"]["rows"]) == 16
     assert benchmark("atention").returncode == 2
+
+
+def found_of(rows: list[dict]) -> dict:
+    """A run's JSON with these rows."""
+    return {
+        "date": "2026-11-25T10:00:00+00:00",
+        "quick": True,
+        "machine": {"processor": "A <fast> one", "cores": 2},
+        "versions": {"torch": "2.13.0"},
+        "benchmarks": [{"name": "one", "rows": rows}],
+    }
+
+
+def row(table: str, name: str, median: float) -> dict:
+    figures = {"median": median, "minimum": median / 2, "maximum": 2 * median}
+    return {"table": table, "name": name, "settings": {"threads": 2}, "unit": "x", "rounds": 3, **figures}
+
+
+def test_pictures_are_svg_whose_bars_are_in_proportion():
+    rows = [row("one stream", name, rate) for name, rate in {"other int8": 100, "engine compiled": 400}.items()]
+    drawn = pictures(found_of([*rows, row("one stream", "floor half", 9000)]))
+    assert list(drawn) == ["benchmark-one-stream.svg"]
+    root = ElementTree.fromstring(drawn["benchmark-one-stream.svg"])
+    words = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert "400  (2 threads)" in words and "2 cores of A <fast> one, 2026-11-25, torch 2.13.0" in words
+    ours, theirs = root.iter("{http://www.w3.org/2000/svg}rect")
+    assert ours.get("class") == "ours" and theirs.get("class") == "theirs"
+    assert float(ours.get("width", 0)) == pytest.approx(4 * float(theirs.get("width", 0)), rel=0.01)
+
+
+def test_pictures_of_scale_begin_at_zero_on_both_axes():
+    rows = [row("scale: num_layers", str(layers), 100 * layers) for layers in (1, 2, 4)]
+    [(name, svg)] = pictures(found_of(rows)).items()
+    points = re.findall(r"([\d.]+),([\d.]+)", re.findall(r'polyline class="line" points="([^"]+)"', svg)[0])
+    (x1, y1), (x2, y2), (x4, y4) = [(float(x), float(y)) for x, y in points]
+    assert name == "benchmark-scale.svg"
+    assert x4 - x2 == pytest.approx(2 * (x2 - x1), abs=0.2) and y2 - y4 == pytest.approx(2 * (y1 - y2), abs=0.2)
+
+
+def test_pictures_are_drawn_again_from_the_figures(tmp_path):
+    path = tmp_path / "found.json"
+    path.write_text(json.dumps(found_of([row("16 streams", "engine compiled", 10)])), encoding="utf-8")
+    assert command.main(["--draw", str(path), "--output", str(tmp_path / "new")]) == 0
+    assert [file.name for file in (tmp_path / "new").iterdir()] == ["benchmark-streams.svg"]
+
+
+def test_figures_that_are_none_are_refused_in_a_sentence(tmp_path, capsys):
+    path = tmp_path / "found.json"
+    path.write_text("{}", encoding="utf-8")
+    assert command.main(["--draw", str(path)]) == 1
+    assert command.main(["--draw", str(tmp_path / "none.json")]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2 and "is no file of figures" in said[0] and "cannot be read" in said[1]

@@ -18,8 +18,12 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.benchmarks._record import Record
+
+if TYPE_CHECKING:
+    from train.distributed import ProcessGroup
 
 SHAPES = {"shakespeare": (64, 100), "character": (16, 256)}
 """Sequences in a batch, tokens in a sequence."""
@@ -42,11 +46,7 @@ def run(arguments: list[str], record: Record) -> None:
     options = parser.parse_args(arguments)
     batch_size, length = options.batch_size or SHAPES[options.preset][0], SHAPES[options.preset][1]
     if options.serve:
-        serve(
-            _plain(options.preset, batch_size)
-            if options.serve == "plain"
-            else make_trainer(options.preset, options.serve, batch_size)
-        )
+        serve(_step(options.serve, options.preset, batch_size))
         return
     kinds = ("bfloat16", "float32") if options.curve else ("bfloat16", "plain")
     names = {"bfloat16": "our trainer", "float32": "the same in float32", "plain": "plain PyTorch loop"}
@@ -56,6 +56,8 @@ def run(arguments: list[str], record: Record) -> None:
     try:
         for _ in range(options.curve or options.rounds):
             rounds.append([contestant.step() for contestant in contestants.values()])
+        for contestant in contestants.values():
+            contestant.close()
     finally:
         table = f"training {options.preset}, {batch_size} x {length}"
         if options.curve:
@@ -89,16 +91,16 @@ def print_rates(
         table: the name of the table.
         record: keeps the rows.
     """
-    print(f"\n{table}\n{'tokens per second':<34} median    min    max  memory, GB")
+    print(f"\n{table}\n{'tokens per second':<40} median    min    max  memory, GB")
     for number, name in enumerate(names):
         rates = [tokens / measured[number][0] for measured in rounds]
         memory = rounds[-1][number][2] / 2**20
-        print(f"{name:<34} {statistics.median(rates):6.0f} {min(rates):6.0f} {max(rates):6.0f}  {memory:10.2f}")
+        print(f"{name:<40} {statistics.median(rates):6.0f} {min(rates):6.0f} {max(rates):6.0f}  {memory:10.2f}")
         record.row(table, name, "tokens/s", rates, memory_gb=memory)
     for number, name in enumerate(names[1:], 1):
         ratios = [measured[number][0] / measured[0][0] for measured in rounds]
-        title = f"{names[0]} / {name}"
-        print(f"{title:<34} {statistics.median(ratios):6.2f} {min(ratios):6.2f} {max(ratios):6.2f}")
+        title = f"the first / {name}"
+        print(f"{title:<40} {statistics.median(ratios):6.2f} {min(ratios):6.2f} {max(ratios):6.2f}")
         record.row(table, title, "times as fast", ratios)
 
 
@@ -123,6 +125,10 @@ class Steps:
         seconds, loss, memory = self._process.stdout.readline().split()
         return float(seconds), float(loss), int(memory)
 
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate()
+
 
 def serve(step: Callable[[], float]) -> None:
     """Make a step for each line that comes in; print its seconds, its loss and the memory."""
@@ -131,6 +137,14 @@ def serve(step: Callable[[], float]) -> None:
         loss = step()
         seconds = time.perf_counter() - started
         print(seconds, loss, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, flush=True)
+
+
+def _step(kind: str, preset: str, batch_size: int) -> Callable[[], float]:
+    from train.distributed import ProcessGroup
+
+    if kind == "plain":
+        return _plain(preset, batch_size)
+    return make_trainer(preset, kind, batch_size, ProcessGroup({}, "gloo"))
 
 
 def _config(preset: str, precision: str, batch_size: int):
@@ -150,29 +164,26 @@ def _tokens(config):
     return torch.tensor(tokenizer.encode(text)).repeat(4), tokenizer.vocab_dim
 
 
-def make_trainer(
-    preset: str, precision: str, batch_size: int, environment: Mapping[str, str] | None = None
-) -> Callable[[], float]:
+def make_trainer(preset: str, precision: str, batch_size: int, processes: ProcessGroup) -> Callable[[], float]:
     """One step of our trainer a call, its loss in nats per token.
 
     Args:
         preset: whose model.
         precision: of the products.
         batch_size: sequences of this process in a step.
-        environment: torchrun's variables, if this is one process of several.
+        processes: that train together.
     """
     import torch
 
     from gpt.character_tokenizer import CharacterTokenizer
     from gpt.model import GPT
-    from train.distributed import ProcessGroup
     from train.trainer import Trainer
 
     config = _config(preset, precision, batch_size)
     torch.manual_seed(0)
     tokens, vocab_dim = _tokens(config)
     model = GPT.from_config(config.model_config(vocab_dim))
-    folder, processes = Path(tempfile.mkdtemp()), ProcessGroup(environment or {}, "gloo")
+    folder = Path(tempfile.mkdtemp())
     trainer = Trainer(config, model, CharacterTokenizer("a"), tokens, tokens[:10_000], folder, processes)
     model.train()
     trainer._copy.train()
