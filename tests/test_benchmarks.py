@@ -11,7 +11,9 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import torch
 
+from gpt import GPT, GPTConfig
 from tests.benchmarks import __main__ as command
 from tests.benchmarks._contestant import at_their_best, gather, in_turn
 from tests.benchmarks._picture import pictures
@@ -156,6 +158,46 @@ def test_the_best_number_of_threads_has_the_lowest_median():
     assert at_their_best(seconds) == {("ours", "fast"): (1, [1.0, 2.0, 9.0]), ("other", "x"): (2, [4.0])}
 
 
+@pytest.mark.parametrize("scale", [1.0, 1.5])
+def test_onnxruntime_is_measured_only_where_it_writes_the_models_text(scale, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    from tests.benchmarks._onnx import write_onnx
+    from tests.benchmarks._onnxruntime import OnnxStream
+
+    torch.manual_seed(0)
+    config = GPTConfig(vocab_dim=9000, sequence_dim=40, embed_dim=24, num_heads=3, num_layers=2)
+    model, written = GPT.from_config(config).eval(), GPT.from_config(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.3)
+        written.load_state_dict(model.state_dict())
+        next(written.parameters()).mul_(scale)
+    other = "tests.benchmarks._onnxruntime.write_onnx"
+    monkeypatch.setattr(other, lambda model, path, top_k: write_onnx(written, path, top_k))
+    if scale != 1:
+        with pytest.raises(ValueError, match="another greedy text than the model"):
+            OnnxStream(model, 50, 1, quantised=False)
+        return
+    for quantised in (False, True):
+        stream = OnnxStream(model, 50, 1, quantised=quantised)
+        assert len(stream.write([1, 2, 3], 20, lambda logits, top: int(top[7]))) == 20
+
+
+def test_ranks_refuses_a_batch_that_cannot_be_shared() -> None:
+    refused = benchmark("ranks", "--batch-size", "3")
+    assert refused.returncode == 2 and "--batch-size is 3; give a multiple of 2" in refused.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_ranks_trains_with_two_processes(tmp_path):
+    path = tmp_path / "found.json"
+    done = benchmark("--json", str(path), "ranks", "--batch-size", "2", "--rounds", "1")
+    assert done.returncode == 0, done.stderr
+    rows = measured(path)["ranks"]["rows"]
+    assert [row["name"] for row in rows[:2]] == ["one process, 2 threads", "2 processes, a thread each"]
+
+
 def test_without_a_name_all_run_but_the_gpus(tmp_path, monkeypatch, capsys):
     asked: dict = {}
 
@@ -188,7 +230,7 @@ def found_of(rows: list[dict]) -> dict:
         "quick": True,
         "machine": {"processor": "A <fast> one", "cores": 2},
         "versions": {"torch": "2.13.0"},
-        "benchmarks": [{"name": "one", "rows": rows}],
+        "benchmarks": [{"name": "one", "load_before": 0.25, "rows": rows}],
     }
 
 
@@ -203,7 +245,10 @@ def test_pictures_are_svg_whose_bars_are_in_proportion():
     assert list(drawn) == ["benchmark-one-stream.svg"]
     root = ElementTree.fromstring(drawn["benchmark-one-stream.svg"])
     words = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
-    assert "400  (2 threads)" in words and "2 cores of A <fast> one, 2026-11-25, torch 2.13.0" in words
+    assert (
+        "400  (2 threads)" in words
+        and "2 cores of A <fast> one, 2026-11-25, torch 2.13.0; load before the run 0.25" in words
+    )
     ours, theirs = root.iter("{http://www.w3.org/2000/svg}rect")
     assert ours.get("class") == "ours" and theirs.get("class") == "theirs"
     assert float(ours.get("width", 0)) == pytest.approx(4 * float(theirs.get("width", 0)), rel=0.01)

@@ -57,7 +57,7 @@ def pictures(found: Mapping[str, Any]) -> dict[str, str]:
     # What only reads the weights is no peer, and its bar would dwarf the others.
     if rows := [row for row in tables.get("one stream", ()) if not row["name"].startswith("floor")]:
         drawn["benchmark-one-stream.svg"] = _bars("One stream: tokens a second", {"": rows}, found)
-    batches = {name: tables[name] for name in ("16 streams", "64 streams") if name in tables}
+    batches = {name: rows for name, rows in tables.items() if name in ("16 streams", "64 streams")}
     if batches:
         drawn["benchmark-streams.svg"] = _bars("Many streams at once: tokens a second of all", batches, found)
     curves = {title: tables[f"scale: {name}"] for name, title in CURVES.items() if f"scale: {name}" in tables}
@@ -82,7 +82,7 @@ def _bars(title: str, panels: Mapping[str, Sequence[Row]], found: Mapping[str, A
             threads = row["settings"]["threads"]
             figure = f"{row['median']:,.0f}  ({threads} thread{'s' if threads > 1 else ''})"
             parts += [
-                _text(left - 8, y + 12, LABEL.get(row["name"], row["name"]), "end"),
+                _text(left - 8, y + 12, LABEL.get(str(row["name"]), str(row["name"])), "end"),
                 f'<rect class="{kind}" x="{left}" y="{y}" width="{width:.1f}" height="{BAR}" rx="2"/>',
                 f'<line class="range" x1="{low:.1f}" y1="{middle}" x2="{high:.1f}" y2="{middle}"/>',
                 _text(max(high, left + width) + 8, y + 12, figure),
@@ -124,9 +124,8 @@ def _curves(title: str, panels: Mapping[str, Sequence[Row]], found: Mapping[str,
 def _frame(title: str, height: float, parts: Sequence[str], note: str, found: Mapping[str, Any]) -> str:
     """The whole picture: title, what was drawn, and the machine and the day below it."""
     machine, quick = found["machine"], ", a quick run" if found["quick"] else ""
-    where = (
-        f"{machine['cores']} cores of {machine['processor']}, {found['date'][:10]}, torch {found['versions']['torch']}"
-    )
+    where = f"{machine['cores']} cores of {machine['processor']}, {found['date'][:10]}, "
+    where += f"torch {found['versions']['torch']}; load before the run {found['benchmarks'][0]['load_before']:.2f}"
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height + 44:.0f}" role="img">',
         f"<title>{escape(title)}</title>",

@@ -25,6 +25,8 @@ PEERS = (
     ("ctranslate2", "int8"),
     ("llama.cpp", "f32"),
     ("llama.cpp", "f16"),
+    ("onnxruntime", "float32"),
+    ("onnxruntime", "int8"),
     ("floor", "half"),
 )
 """Runtime and variant; "uncached" is a plain PyTorch loop without a cache, as nanoGPT's `generate` is; "floor" does

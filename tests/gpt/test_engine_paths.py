@@ -91,7 +91,7 @@ def test_an_engine_that_was_closed_meanwhile_keeps_no_compiled_path():
     [("laptop", 200), ("shakespeare", 20), pytest.param("shakespeare", 200, marks=pytest.mark.slow)],
 )
 def test_both_paths_write_the_same_text(name, count):
-    """Greedy over many prompts past the context, and with seeds; where two logits are equal up to rounding they part."""
+    """Greedy past the context, and with seeds; where two logits are equal up to rounding they would part."""
     checkpoint = load_checkpoint(ROOT / "checkpoints" / name)
     model = checkpoint.model
     generator = torch.Generator().manual_seed(0)
