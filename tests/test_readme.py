@@ -142,7 +142,7 @@ def installs(words: list[str], clone: Path) -> None:
     parts = " ".join(words).split(" && ")
     assert parts[:2] == ["python3 -m venv .venv", ". .venv/bin/activate"]
     assert parts[2].startswith("pip install -r ") and (ROOT / parts[2].split()[-1]).is_file()
-    assert parts[3] in ("python app.py", "python -m pytest")
+    assert parts[3] in ("python app.py", "python -m pytest -n 2")
 
 
 def is_a_check(words: list[str], clone: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.browser.field import fill_new
 from tests.fake_backend import FakeBackend
 from tests.fake_page import BROKEN
 
@@ -67,7 +68,7 @@ def test_tokens_that_differ_are_marked(page: Page, backend: FakeBackend, other: 
 def test_one_model_with_two_settings(page: Page, backend: FakeBackend) -> None:
     _open(page, "laptop (live)")
     page.click("#compare-settings-b button")
-    page.fill("#b-temperature input[type=number]", "0.3")
+    fill_new(page, "#b-temperature input[type=number]", "0.3")
     page.fill("#compare-max_new_tokens input[type=number]", "5")
     page.click("#compare")
     page.wait_for_selector("#compare-summary p:text('same')")

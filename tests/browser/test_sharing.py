@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
+from tests.browser.field import fill_new
 from tests.fake_backend import SPEECH, FakeBackend
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def test_a_comparison_is_shared_too(address: str, visit: Callable[..., Page], ba
     page = visit(address, permissions=["clipboard-read", "clipboard-write"])
     page.get_by_role("tab", name="Compare").click()
     page.click("#compare-settings-b button")
-    page.fill("#b-top_k input[type=number]", "3")
+    fill_new(page, "#b-top_k input[type=number]", "3")
     page.fill("#compare-seed input", "11")
     page.click("#compare-link")
     page.wait_for_selector("#compare-link:has-text('Link copied')")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.browser.field import fill_new
 from tests.fake_page import save_random_checkpoint
 from tests.test_app import started
 
@@ -84,8 +85,8 @@ def prepare(page: Page, folder: Path, *, steps: int, name: str) -> None:
     choose(page, "#train-preset", "tiny, ")
     page.wait_for_function("document.querySelector('#train-name input, #train-name textarea').value === 'verse-tiny'")
     page.get_by_role("button", name="Settings").click()
-    page.fill("#train-max_steps input", str(steps))
-    page.fill("#train-eval_interval input", "20")
+    fill_new(page, "#train-max_steps input", str(steps))
+    fill_new(page, "#train-eval_interval input", "20")
     page.fill("#train-name input, #train-name textarea", name)
 
 
