@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -15,7 +16,7 @@ import torch
 
 from gpt import GPT, GPTConfig
 from tests.benchmarks import __main__ as command
-from tests.benchmarks._contestant import at_their_best, gather, in_turn
+from tests.benchmarks._contestant import ContestantError, at_their_best, gather, in_turn
 from tests.benchmarks._picture import pictures
 from tests.benchmarks._record import Record, read_record
 from tests.benchmarks._suite import ROWS, measure
@@ -101,14 +102,32 @@ def test_a_benchmark_that_fails_keeps_the_rows_before(tmp_path):
 
 
 def test_ctrl_c_keeps_what_was_measured_and_begins_nothing_more(tmp_path):
-    """As a terminal sends it, to every process; the benchmark then still says what it has."""
+    """The benchmark interrupts those who started it, as a terminal would, and still says what it has."""
     path = tmp_path / "found.json"
     waits = f"{ONE_ROW}\ntry:\n    os.kill(os.getppid(), signal.SIGINT); time.sleep(50)\nfinally:\n    {ONE_ROW}"
-    with pytest.raises(KeyboardInterrupt):
-        measure({"first": fake(ONE_ROW), "second": fake(waits), "third": fake(ONE_ROW)}, path, quick=False)
+    fakes = {"first": fake(ONE_ROW), "second": fake(waits), "third": fake(ONE_ROW)}
+    code = (
+        "import json, signal, sys; from pathlib import Path; from tests.benchmarks._suite import measure\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the tests were started with\n"
+        "measure(json.loads(sys.argv[1]), Path(sys.argv[2]), quick=False)"
+    )
+    line = [sys.executable, "-c", code, json.dumps(fakes), str(path)]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
+    assert "KeyboardInterrupt" in done.stderr
     found = measured(path)
     assert list(found) == ["first", "second"]
     assert found["second"]["failure"] == "interrupted" and len(found["second"]["rows"]) == 2
+
+
+def test_ctrl_c_still_draws_and_says_where_the_figures_are(tmp_path, monkeypatch, capsys):
+    def measure(commands, path, *, quick):
+        path.write_text(json.dumps(found_of([row("16 streams", "engine compiled", 10)])), encoding="utf-8")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "measure", measure)
+    assert command.main(["--output", str(tmp_path), "streams"]) == 130
+    assert {file.name for file in tmp_path.iterdir()} == {"streams.json", "benchmark-streams.svg"}
+    assert f"figures: {tmp_path / 'streams.json'}" in capsys.readouterr().err
 
 
 def test_a_record_that_was_cut_off_is_read_up_to_there(tmp_path):
@@ -148,7 +167,7 @@ def test_contestants_take_turns_and_a_missing_peer_is_named_once(tmp_path, capsy
 def test_a_contestant_that_fails_leaves_the_complete_rounds():
     seconds: dict = {}
     contestants = gather(__name__, [("ours", "fast", 1)], Record(), "4")  # two warm-ups, then two rounds
-    with pytest.raises(RuntimeError, match="out of luck"):
+    with pytest.raises(ContestantError, match="out of luck"):
         in_turn(contestants, 5, seconds)
     assert [len(each) for each in seconds.values()] == [2]
 
@@ -213,6 +232,22 @@ def test_without_a_name_all_run_but_the_gpus(tmp_path, monkeypatch, capsys):
     assert set(asked["commands"]) == names - {"gpu"}
     assert all(line[-4:] == ["--quick", "--rows", ROWS, name] for name, line in asked["commands"].items())
     assert "without gpu" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "tests" / "benchmarks").glob("[!_]*.py")))
+def test_each_has_help_and_quick_arguments_that_it_reads(name, capsys):
+    module = importlib.import_module(f"tests.benchmarks.{name}")
+    with pytest.raises(SystemExit) as ended:
+        module.run([*module.QUICK, "--help"], Record())
+    assert ended.value.code == 0 and f"usage: python -m tests.benchmarks {name}" in capsys.readouterr().out
+
+
+def test_the_pictures_of_docs_are_of_the_figures_beside_them():
+    found = json.loads((ROOT / "docs" / "benchmarks.json").read_text(encoding="utf-8"))
+    drawn = pictures(found)
+    assert sorted(drawn) == sorted(path.name for path in (ROOT / "docs").glob("benchmark-*.svg"))
+    for name, svg in drawn.items():
+        assert svg == (ROOT / "docs" / name).read_text(encoding="utf-8"), "python -m tests.benchmarks --draw draws it"
 
 
 def test_a_name_has_its_own_options_and_writes_what_is_asked_for(tmp_path):

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gpt.atomic import write_file
+from tests.benchmarks._contestant import ContestantError
 from tests.benchmarks._machine import load, machine
 from tests.benchmarks._picture import pictures
 from tests.benchmarks._record import Record
@@ -61,6 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
+    except ContestantError as error:
+        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        return 1
     except OSError as error:
         print(f"{parser.prog}: error: {error.filename} cannot be read or written ({error.strerror})", file=sys.stderr)
         return 1

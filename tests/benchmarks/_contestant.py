@@ -19,6 +19,10 @@ Work = Callable[[int], float | None]
 """Does a round's work, given its number; seconds to its first result, if that is of interest."""
 
 
+class ContestantError(RuntimeError):
+    """A contestant's process has ended before its time."""
+
+
 class Contestant:
     """A process of its own, since native runtimes in one process disturb each other's threads.
 
@@ -38,14 +42,14 @@ class Contestant:
         )
         try:
             self.measure(), self.measure()  # warm up
-        except RuntimeError as error:
+        except ContestantError as error:
             raise ImportError(str(error)) from None
 
     def measure(self) -> tuple[float, float, float]:
         """Seconds of one round: by the clock, of processor time, and to the first result (0 if not of interest).
 
         Raises:
-            RuntimeError: the process has ended; the message is what it said last.
+            ContestantError: the process has ended; the message is what it said last.
         """
         assert self._process.stdin and self._process.stdout
         try:
@@ -53,7 +57,7 @@ class Contestant:
             clock, processor, first = self._process.stdout.readline().split()
         except (BrokenPipeError, ValueError):
             said = self._process.communicate()[1].strip().splitlines()
-            raise RuntimeError(said[-1] if said else f"{self._name} ended without a word") from None
+            raise ContestantError(said[-1] if said else f"{self._name} ended without a word") from None
         return float(clock), float(processor), float(first)
 
     def close(self) -> None:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.benchmarks._contestant import ContestantError
 from tests.benchmarks._record import Record
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 SHAPES = {"shakespeare": (64, 100), "character": (16, 256)}
 """Sequences in a batch, tokens in a sequence."""
-QUICK = ("--rounds", "2", "--batch-size", "16")
+QUICK = ("shakespeare", "--rounds", "2", "--batch-size", "16")
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -38,19 +39,24 @@ def run(arguments: list[str], record: Record) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("preset", choices=SHAPES, nargs="?", default="shakespeare", help="whose model (%(default)s)")
+    parser.add_argument("presets", choices=SHAPES, nargs="*", help="whose models (all)")
     parser.add_argument("--rounds", type=int, default=7, metavar="N", help="steps of each (%(default)s)")
-    parser.add_argument("--batch-size", type=int, metavar="N", help="sequences in a batch (the preset's)")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="sequences in a batch (the preset's own)")
     parser.add_argument("--curve", type=int, metavar="STEPS", help="print both loss curves over so many steps instead")
     parser.add_argument("--serve", choices=("bfloat16", "float32", "plain"), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    batch_size, length = options.batch_size or SHAPES[options.preset][0], SHAPES[options.preset][1]
-    if options.serve:
-        serve(_step(options.serve, options.preset, batch_size))
-        return
+    for preset in options.presets or SHAPES:
+        batch_size = options.batch_size or SHAPES[preset][0]
+        if options.serve:
+            serve(_step(options.serve, preset, batch_size))
+        else:
+            _compare(preset, batch_size, options, record)
+
+
+def _compare(preset: str, batch_size: int, options: argparse.Namespace, record: Record) -> None:
     kinds = ("bfloat16", "float32") if options.curve else ("bfloat16", "plain")
     names = {"bfloat16": "our trainer", "float32": "the same in float32", "plain": "plain PyTorch loop"}
-    command = ["tests.benchmarks.training", options.preset, "--batch-size", str(batch_size), "--serve"]
+    command = ["tests.benchmarks.training", preset, "--batch-size", str(batch_size), "--serve"]
     contestants = {names[kind]: Steps([sys.executable, "-m", *command, kind]) for kind in kinds}
     rounds = list[list[tuple[float, float, int]]]()
     try:
@@ -59,7 +65,8 @@ def run(arguments: list[str], record: Record) -> None:
         for contestant in contestants.values():
             contestant.close()
     finally:
-        table = f"training {options.preset}, {batch_size} x {length}"
+        length = SHAPES[preset][1]
+        table = f"training {preset}, {batch_size} x {length}"
         if options.curve:
             _print_curves(list(contestants), rounds, table, record)
         elif rounds:
@@ -69,7 +76,7 @@ def run(arguments: list[str], record: Record) -> None:
 def _print_curves(
     names: Sequence[str], rounds: Sequence[Sequence[tuple[float, float, int]]], table: str, record: Record
 ) -> None:
-    print("step  " + "  ".join(names))
+    print(f"\n{table}\nstep  " + "  ".join(names))
     for step, ((_, ours, _), (_, theirs, _)) in enumerate(rounds, 1):
         print(f"{step:4}  {ours:11.4f}  {theirs:19.4f}")
         record.row(table, f"loss at step {step}", "nats per token", [ours], float32=theirs)
@@ -119,10 +126,17 @@ class Steps:
         self.step(), self.step()  # warm up
 
     def step(self) -> tuple[float, float, int]:
-        """Seconds, loss, and kilobytes held so far."""
+        """Seconds, loss, and kilobytes held so far.
+
+        Raises:
+            ContestantError: the process has ended.
+        """
         assert self._process.stdin and self._process.stdout
-        print(file=self._process.stdin, flush=True)
-        seconds, loss, memory = self._process.stdout.readline().split()
+        try:
+            print(file=self._process.stdin, flush=True)
+            seconds, loss, memory = self._process.stdout.readline().split()
+        except (BrokenPipeError, ValueError):
+            raise ContestantError("a trainer's process ended; what it said stands above") from None
         return float(seconds), float(loss), int(memory)
 
     def close(self) -> None:
