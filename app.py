@@ -88,6 +88,9 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--device", type=_device, default="auto", help="what computes: auto (a GPU where there is one), cpu or cuda"
     )
     parser.add_argument(
+        "--int8", action="store_true", help="8-bit products: faster, not quite the same text (needs AVX-512 VNNI)"
+    )
+    parser.add_argument(
         "--api-key",
         default=os.environ.get("GPT_API_KEY") or "",
         metavar="KEY",
@@ -156,16 +159,16 @@ def create_app(
     return mount_page(app, build_page(catalogue, connection, training), [CSS])
 
 
-def load_backend(folder: Path, device: str) -> CompletionBackend:
+def load_backend(folder: Path, device: str, int8: bool = False) -> CompletionBackend:
     """A backend over the checkpoint in `folder`.
 
     Raises:
         CheckpointError: the folder is missing or damaged.
-        ConfigError: the device is not there.
+        ConfigError: the device is not there, or cannot multiply at int8.
     """
     from gpt.backends.local import LocalBackend
 
-    return LocalBackend.from_checkpoint(folder, device=device)
+    return LocalBackend.from_checkpoint(folder, device, int8=int8)
 
 
 def connection(options: argparse.Namespace) -> Connection:
@@ -190,7 +193,7 @@ def first_backend(options: argparse.Namespace) -> CompletionBackend:
     return (
         connection(options).backend()
         if options.backend == "vertex"
-        else load_backend(options.checkpoint, options.device)
+        else load_backend(options.checkpoint, options.device, options.int8)
     )
 
 
@@ -235,7 +238,7 @@ def serve(options: argparse.Namespace) -> None:
             live,
             options.checkpoints,
             options.checkpoint,
-            lambda folder: load_backend(folder, options.device),
+            lambda folder: load_backend(folder, options.device, options.int8),
             shipped=SHIPPED if options.checkpoints.resolve() == CHECKPOINTS else (),
             is_busy=lambda folder: jobs.report(folder.name).is_active,
         )

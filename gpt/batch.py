@@ -19,6 +19,7 @@ from torch import Tensor
 
 from gpt.errors import BackendError, GPTError
 from gpt.generation import Generation
+from gpt.logprobs import Scores
 from gpt.model import GPT
 from gpt.piece import Piece
 from gpt.sampling import SamplingParams, Uniforms
@@ -80,11 +81,13 @@ class Advanced(NamedTuple):
         sequences: those that get their next token.
         logits: (len(sequences), V) float32 behind their newest tokens.
         drawn: (steps, len(sequences)) tokens already drawn, one after another; -1 where the draw is still to be made.
+        scores: of those that asked for them, with no more alternatives than these hold; None where they are not known.
     """
 
     sequences: list[Sequence]
     logits: Tensor
     drawn: NDArray[np.int64]
+    scores: Scores | None
 
 
 class Batch:
@@ -175,24 +178,24 @@ class Batch:
         with failing(sequences):
             if sequences:
                 logits = rows.head(states[0] if len(states) == 1 else torch.cat(states))
-                return Advanced(sequences, logits, np.full((1, len(sequences)), -1))
+                return Advanced(sequences, logits, np.full((1, len(sequences)), -1), None)
         return None
 
     def _forward_compiled(self, rows: CompiledRows, alone: bool) -> Advanced | None:
         reading = list(self._pieces())
         taking_part = self.sequences[: self._decoding + len(reading)]
-        pieces = [self._piece(sequence, sequence.ids[-1:]) for sequence in taking_part[: self._decoding]]
-        pieces += [self._piece(self.sequences[row], ids) for row, ids in reading]
+        pieces = [self._piece(rows, sequence, sequence.ids[-1:]) for sequence in taking_part[: self._decoding]]
+        pieces += [self._piece(rows, self.sequences[row], ids) for row, ids in reading]
         steps = self._steps(rows, taking_part) if alone and not reading else 1
         with failing(taking_part):
             started = time.perf_counter()
-            logits, drawn = rows.advance(pieces, steps)
+            logits, drawn, scores = rows.advance(pieces, steps)
             self._step_s = (time.perf_counter() - started) / steps
             if steps > 1:  # these logits are the last step's: what an earlier one lacked is not drawn from them
                 logits[(drawn < 0).any(axis=0)] = np.nan
             sequences = taking_part[: self._decoding]
             sequences += [self.sequences[row] for row, ids in reading if self._has_read(self.sequences[row], ids)]
-            return Advanced(sequences, torch.from_numpy(logits), drawn) if sequences else None
+            return Advanced(sequences, torch.from_numpy(logits), drawn, scores) if sequences else None
         return None
 
     def _pieces(self) -> Iterator[tuple[int, list[int]]]:
@@ -211,14 +214,16 @@ class Batch:
             self._decoding += 1
         return not sequence.unread
 
-    def _piece(self, sequence: Sequence, ids: list[int]) -> Piece:
+    def _piece(self, rows: CompiledRows, sequence: Sequence, ids: list[int]) -> Piece:
         """What a sequence's row is fed; penalties are left to the caller, as they depend on the text."""
         wanted = len(ids) >= len(sequence.unread)
-        return Piece(ids, wanted, None if sequence.seen is not None else sequence.params, sequence.uniforms)
+        params = None if sequence.seen is not None else sequence.params
+        alternatives = sequence.logprobs if rows.gives(sequence.logprobs) else None
+        return Piece(ids, wanted, params, sequence.uniforms, alternatives)
 
     def _steps(self, rows: CompiledRows, sequences: list[Sequence]) -> int:
         """Tokens by which all can be advanced at once: a few where a step is so short that handing over counts."""
-        if any(sequence.seen is not None or sequence.logprobs is not None for sequence in sequences):
+        if any(sequence.seen is not None or not rows.gives(sequence.logprobs) for sequence in sequences):
             return 1
         room = min(self.capacity - length for length in rows.lengths[: len(sequences)])
         quick = int(BURST_S / self._step_s) if self._step_s else 1

@@ -32,14 +32,14 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
-from gpt.batch import Advanced, Batch, Sequence, failing
+from gpt.batch import Batch, Sequence, failing
 from gpt.compiler import compile_elsewhere
 from gpt.errors import BackendClosedError, ConfigError, QueueFullError, RequestError
-from gpt.generation import GeneratedToken, Generation
+from gpt.extend import extend
+from gpt.generation import Generation
 from gpt.model import GPT
-from gpt.sampling import Candidates, SamplingParams, Uniforms, candidates, draw, logprobs, penalise
+from gpt.sampling import SamplingParams, Uniforms
 
 if TYPE_CHECKING:
     from gpt.compiled_rows import CompiledRows
@@ -61,21 +61,21 @@ class Engine:
         max_streams: requests that generate at once, so rows of the cache (see KVCache for its memory).
         max_queue: requests that may wait for a row.
         prefill_tokens: tokens of prompts read in one step; with more, a prompt is in sooner and the others wait longer.
-        num_threads: threads on a CPU. None means for models below 32 million parameters two on the compiled path and
-            one of torch's, and torch's own number above: a second thread of torch's gave the small ones a quarter
-            more on idle cores, and made them five times as slow on cores that other processes kept busy. torch's
-            number is set by the background thread when it starts (torch has one for the process).
+        num_threads: threads on a CPU. None means torch's own number; for models below 32 million parameters two on
+            the compiled path and one of torch's (a second gave them a quarter more on idle cores, and made them five
+            times as slow on busy ones). torch's is set, for the whole process, when the background thread starts.
         background: run the steps in a thread of the engine's own, from the first request on; otherwise whoever made
             the engine calls `step`.
-        compiled: take the compiled path: True waits for it here, False never does; None lets it get ready meanwhile,
-            where the engine has a background thread.
+        compiled: True waits here for the compiled path, False never takes it; None lets it get ready meanwhile, where
+            the engine has a background thread.
+        int8: wait for the compiled path and let it multiply 8-bit whole numbers: faster, near the same text but not it.
 
     Attributes:
-        path: "compiled", or "PyTorch" and why.
+        path: "compiled", "compiled, int8", or "PyTorch" and why.
 
     Raises:
         RequestError: an argument is below 1 (max_queue: below 0).
-        ConfigError: compiled is True and the path cannot run here; the message says why.
+        ConfigError: compiled or int8 is True and the path cannot run here; the message says why.
     """
 
     def __init__(
@@ -88,6 +88,7 @@ class Engine:
         num_threads: int | None = None,
         background: bool = True,
         compiled: bool | None = None,
+        int8: bool = False,
     ) -> None:
         for name, value, low in (
             ("max_streams", max_streams, 1),
@@ -110,8 +111,8 @@ class Engine:
         self._closed = False
         self._changed = threading.Condition()  # guards who runs and who waits, _thread, _compiled and _closed
         self._compiled: CompiledRows | None = None  # ready, and not yet taken
-        self.path = "PyTorch"
-        if compiled:
+        self.path, self._int8 = "PyTorch", int8
+        if compiled or int8:
             self._get_ready(model)
             if self._compiled is None:
                 raise ConfigError(f"the compiled path cannot run here: {self.path.removeprefix('PyTorch: ')}")
@@ -217,7 +218,7 @@ class Engine:
         with torch.inference_mode(), failing(self._batch.sequences):
             advanced = self._batch.forward(alone)
             if advanced is not None:
-                self._extend(advanced)
+                extend(advanced)
         with self._changed:
             self._batch.leave()
             return bool(self.active or self._waiting)
@@ -268,7 +269,7 @@ class Engine:
         """Take the compiled path if it got ready."""
         if self._compiled is not None:
             self._batch.adopt(self._compiled)
-            self._compiled, self.path = None, "compiled"
+            self._compiled, self.path = None, "compiled, int8" if self._int8 else "compiled"
 
     def _get_ready(self, model: GPT, prepare: Callable[[], bool] = lambda: True) -> None:
         """Get the compiled path ready once all is prepared, or say in `path` why it cannot be."""
@@ -281,7 +282,7 @@ class Engine:
                 return
             from gpt.compiled_rows import CompiledRows
 
-            rows = CompiledRows(model, self.max_streams, self._prefill_tokens, self._team)
+            rows = CompiledRows(model, self.max_streams, self._prefill_tokens, self._team, self._int8)
             rows.warm_up()
         except Exception as error:  # whatever numba, its cache or this machine may come up with
             self.path = f"PyTorch: the compiled path did not get ready ({error})"
@@ -292,58 +293,3 @@ class Engine:
                 self._compiled = rows
                 return
         rows.close()
-
-    def _extend(self, advanced: Advanced) -> None:
-        """Choose each sequence's next token where it is not drawn yet, and hand it over."""
-        sequences, logits, drawn = advanced
-        for tokens in drawn.tolist():
-            with failing(sequences):
-                found = self._candidates(sequences, logits, tokens)
-                for row, sequence in enumerate(sequences):
-                    with failing([sequence]):
-                        if tokens[row] < 0:
-                            tokens[row] = draw(found[row], sequence.params, sequence.uniforms)
-                        elif sequence.params.temperature:
-                            sequence.uniforms.take()
-                        sequence.ids.append(tokens[row])
-                        sequence.remaining -= 1
-                        if sequence.seen is not None:
-                            sequence.seen[tokens[row]] = sequence.seen.get(tokens[row], 0) + 1
-                rows = [row for row, sequence in enumerate(sequences) if not sequence.failed]
-                going_on = [sequences[row] for row in rows]
-                self._deliver(going_on, logits if len(rows) == len(sequences) else logits[rows])
-
-    def _candidates(self, sequences: list[Sequence], logits: Tensor, tokens: list[int]) -> dict[int, Candidates]:
-        """By row, what can be drawn in those rows that have no token yet."""
-        rows = [row for row, token in enumerate(tokens) if token < 0]
-        if not rows:
-            return {}
-        waiting = sequences if len(rows) == len(sequences) else [sequences[row] for row in rows]
-        penalised = self._penalised(logits if len(rows) == len(sequences) else logits[rows], waiting)
-        found = candidates(penalised, [sequence.params for sequence in waiting])
-        return dict(zip(rows, found, strict=True))
-
-    def _penalised(self, logits: Tensor, sequences: list[Sequence]) -> Tensor:
-        """The logits with the penalties of those requests that have any; the raw ones stay as they are."""
-        if any(sequence.seen is not None for sequence in sequences):
-            logits = logits.clone()
-            for row, sequence in enumerate(sequences):
-                if sequence.seen is not None:
-                    logits[row] = penalise(logits[row], sequence.params, sequence.seen)
-        return logits
-
-    def _deliver(self, sequences: list[Sequence], logits: Tensor) -> None:
-        """Hand over each sequence's newest token, with log-probabilities where they were asked for."""
-        rows = [row for row, sequence in enumerate(sequences) if sequence.logprobs is not None]
-        given: dict[int, tuple[float, tuple[tuple[int, float], ...]]] = {}
-        if rows:
-            found = logprobs(
-                logits if len(rows) == len(sequences) else logits[rows],
-                [sequences[row].ids[-1] for row in rows],
-                [sequences[row].logprobs or 0 for row in rows],
-            )
-            given = dict(zip(rows, found, strict=True))
-        for row, sequence in enumerate(sequences):
-            logprob, alternatives = given.get(row, (None, ()))
-            token = GeneratedToken(sequence.ids[-1], logprob, alternatives, None if sequence.remaining else "length")
-            sequence.generation.deliver(token)

@@ -74,6 +74,9 @@ def build_parser() -> argparse.ArgumentParser:
     machine.add_argument(
         "--threads", type=int, metavar="N", help="threads on a CPU (one for models below 32 million parameters)"
     )
+    machine.add_argument(
+        "--int8", action="store_true", help="8-bit products: faster, not quite the same text (needs AVX-512 VNNI)"
+    )
     return parser
 
 
@@ -119,7 +122,7 @@ def _generate(request: CompletionRequest, options: argparse.Namespace) -> None:
     from gpt.backends.local import LocalBackend
 
     backend = LocalBackend.from_checkpoint(
-        options.checkpoint, options.device, max_streams=1, num_threads=options.threads
+        options.checkpoint, options.device, max_streams=1, num_threads=options.threads, int8=options.int8
     )
     try:
         started = time.perf_counter()

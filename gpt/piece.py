@@ -16,9 +16,12 @@ class Piece(NamedTuple):
         wanted: whether a token is to follow the last of them.
         params: how it is drawn; None leaves the draw to the caller.
         uniforms: what it is drawn with.
+        alternatives: how many of the most probable tokens to give besides it; None for no log-probabilities, or where
+            they are left to the caller.
     """
 
     ids: Sequence[int]
     wanted: bool
     params: SamplingParams | None
     uniforms: Uniforms
+    alternatives: int | None = None

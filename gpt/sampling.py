@@ -299,31 +299,3 @@ def draw(row: Candidates, params: SamplingParams, uniforms: Uniforms) -> int:
     borders = probabilities.cumsum()
     index = int(borders.searchsorted(uniform * borders[-1], side="right"))
     return int(ids[min(index, len(ids) - 1)])
-
-
-def logprobs(
-    logits: Tensor, token_ids: Sequence[int], counts: Sequence[int]
-) -> list[tuple[float, tuple[tuple[int, float], ...]]]:
-    """Log-probabilities (nats) of one token a row, and of the row's most probable tokens.
-
-    Args:
-        logits: (B, V), raw.
-        token_ids: B tokens.
-        counts: how many of the most probable tokens to give, per row.
-
-    Returns:
-        for each row: its token's log-probability, and (id, log-probability) by falling probability, of tied ones
-        the lower id first.
-    """
-    logits = logits.float()
-    rows = torch.arange(len(token_ids), device=logits.device)
-    chosen = logits[rows, torch.tensor(token_ids, device=logits.device)]
-    totals = logits.logsumexp(-1)
-    top = candidates(logits, [SamplingParams(temperature=1.0, top_k=max(1, count)) for count in counts])
-    given = []
-    for (ids, values), count, total, logprob in zip(
-        top, counts, totals.tolist(), (chosen - totals).tolist(), strict=True
-    ):
-        order = np.argsort(-values, kind="stable")[:count]
-        given.append((logprob, tuple((int(ids[i]), float(values[i]) - total) for i in order)))
-    return given

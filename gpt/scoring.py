@@ -6,14 +6,11 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
+from gpt.logprobs import Score, logprobs
 from gpt.model import GPT
-from gpt.sampling import logprobs
 
 BATCH_SIZE = 8
 """Windows at a time: of 64 tokens each they have 512 rows of logits."""
-
-Score = tuple[float, tuple[tuple[int, float], ...]]
-"""A token's log-probability (nats), and (id, log-probability) of the most probable ones at its place."""
 
 
 def score_tokens(model: GPT, ids: Sequence[int], alternatives: int = 0) -> Iterator[list[Score]]:

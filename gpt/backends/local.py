@@ -31,7 +31,7 @@ class LocalBackend:
     Args:
         checkpoint: a loaded one.
         name: what `info` calls it.
-        max_streams, max_queue, num_threads: the Engine's.
+        max_streams, max_queue, num_threads, int8: the Engine's.
     """
 
     def __init__(
@@ -42,12 +42,15 @@ class LocalBackend:
         max_streams: int = 16,
         max_queue: int = 64,
         num_threads: int | None = None,
+        int8: bool = False,
     ) -> None:
         self._tokenizer = checkpoint.tokenizer
         self._model = checkpoint.model
         self._scoring = threading.Lock()  # one batch of windows at a time, whatever the number of prompts
         self._closed = False
-        self._engine = Engine(checkpoint.model, max_streams=max_streams, max_queue=max_queue, num_threads=num_threads)
+        self._engine = Engine(
+            checkpoint.model, max_streams=max_streams, max_queue=max_queue, num_threads=num_threads, int8=int8
+        )
         self._info = BackendInfo(
             kind="local",
             name=name,
@@ -65,19 +68,18 @@ class LocalBackend:
         max_streams: int = 16,
         max_queue: int = 64,
         num_threads: int | None = None,
+        int8: bool = False,
     ) -> LocalBackend:
         """A backend over the checkpoint in `folder`, called by its name (a run's best checkpoint by the run's).
 
         Args:
             folder: the checkpoint.
             device: "cpu", "cuda", "cuda:1", ..., or "auto" for a GPU where torch finds one.
-            max_streams: the Engine's.
-            max_queue: the Engine's.
-            num_threads: the Engine's.
+            max_streams, max_queue, num_threads, int8: the Engine's.
 
         Raises:
             CheckpointError: the folder or a file of it is missing, damaged or does not match the others.
-            ConfigError: the device is not there.
+            ConfigError: the device is not there, or cannot multiply at int8.
         """
         folder = Path(folder).resolve()
         return cls(
@@ -86,6 +88,7 @@ class LocalBackend:
             max_streams=max_streams,
             max_queue=max_queue,
             num_threads=num_threads,
+            int8=int8,
         )
 
     def stream(self, request: CompletionRequest) -> Generator[CompletionChunk, None, None]:

@@ -8,8 +8,21 @@ import numpy as np
 
 from gpt.compiled.functions import exp, gelu, gelu_tanh, relu
 from gpt.compiled.kernel import kernel, summing
-from gpt.compiled.memory import bits_of_float, integers, reals
-from gpt.compiled.panel import TILE, WIDTH, float_1, float_tile, half_1, half_tile
+from gpt.compiled.memory import bits_of_float, bytes_of, integers, reals, words
+from gpt.compiled.panel import (
+    GROUP,
+    HALF,
+    TILE,
+    WHOLE,
+    WIDTH,
+    float_1,
+    float_tile,
+    half_1,
+    half_tile,
+    largest,
+    whole_1,
+    whole_tile,
+)
 
 STORE, ADD, ACTIVATE, RANK = 0, 1, 2, 3
 """What becomes of a product: it is stored, added to what stands there, put through the activation, or stored with
@@ -17,7 +30,10 @@ the largest of each panel noted."""
 
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
 _EPS = np.float32(np.finfo(np.float32).eps)
-_MAGNITUDE, _INFINITY = np.int32(0x7FFFFFFF), np.int32(0x7F800000)  # bits of a float32: all but the sign, infinity
+_LARGEST = np.float32(127.0)
+_SMALLEST = np.float32(np.finfo(np.float32).tiny)
+_ROUND = np.float32(12582912.0)  # 1.5 * 2**23: adding it leaves the nearest whole number in a float32's low bits
+_ROUND_BITS = np.int32(0x4B400000)
 
 
 @kernel
@@ -58,14 +74,39 @@ def norm(s, number, source, target):
 
 
 @kernel
+def quantise(s, source, stride, depth, row):
+    """Row `row` of what a product multiplies, as whole numbers -127 to 127 times a scale of the row's own."""
+    x, codes = reals(source, row * stride, depth), bytes_of(s.codes, row * s.codes_width, s.codes_width)
+    largest, finite = _SMALLEST, _ZERO
+    for d in range(depth):
+        largest = max(largest, abs(x[d]))
+        finite += x[d] * _ZERO
+    times, total = _LARGEST / largest, np.int32(0)
+    if finite != _ZERO:  # a number that is none makes the whole row so
+        largest, times = np.float32(np.nan), _ZERO
+    for d in range(depth):
+        code = bits_of_float(x[d] * times + _ROUND) - _ROUND_BITS
+        codes[d] = code
+        total += code
+    for d in range(depth, s.codes_width):
+        codes[d] = 0
+    reals(s.scales, row, 1)[0] = largest / _LARGEST
+    words(s.sums, row, 1)[0] = total
+
+
+@kernel
 def multiply(s, matrix, source, stride, depth, target, width, mode, rows, first, last):
     """Panels first to last of a product: rows at `source` (rows, depth) times a matrix, plus its bias, to `target`.
 
     `stride` and `width` are the numbers from one row to the next in source and target, which has room for whole
-    panels; `mode` says what becomes of the product.
+    panels; `mode` says what becomes of the product. Where the matrix is of whole numbers, the rows are those that
+    `quantise` left.
     """
-    half, panels, bias = integers(s.matrices, 3 * matrix, 3)
-    add = int(mode == ADD)
+    stored, panels, bias, _ = integers(s.matrices, 4 * matrix, 4)
+    if stored == WHOLE:
+        _multiply_whole(s, matrix, depth, target, width, mode, rows, first, last)
+        return
+    half, add = stored == HALF, int(mode == ADD)
     for panel in range(first, last):
         left = panel * WIDTH
         at = panels + left * depth * (2 if half else 4)
@@ -81,14 +122,41 @@ def multiply(s, matrix, source, stride, depth, target, width, mode, rows, first,
                 float_1(x, stride, at, depth, bias + 4 * left, out, width, add)
             else:
                 float_tile(x, stride, at, depth, bias + 4 * left, out, width, add)
-            if mode >= ACTIVATE:
-                for i in range(row, row + tile):
-                    result = reals(target, i * width + left, WIDTH)
-                    if mode == ACTIVATE:
-                        _activate(s.activation, result)
-                    else:
-                        reals(s.maxima, i * (width // WIDTH) + panel, 1)[0] = _largest(result)
+            _finish(s, panel, target, width, mode, row, tile)
             row += tile
+
+
+@kernel
+def _multiply_whole(s, matrix, depth, target, width, mode, rows, first, last):
+    """`multiply` of 8-bit whole numbers."""
+    _, panels, bias, scales = integers(s.matrices, 4 * matrix, 4)
+    groups, stride, add = (depth + GROUP - 1) // GROUP, s.codes_width, int(mode == ADD)
+    for panel in range(first, last):
+        left = panel * WIDTH
+        at, scale, offset = panels + left * groups * GROUP, scales + 4 * left, bias + 4 * left
+        row = 0
+        while row < rows:
+            tile, out = TILE if row + TILE <= rows else 1, target + 4 * (row * width + left)
+            codes, of_row, total = s.codes + row * stride, s.scales + 4 * row, s.sums + 4 * row
+            if tile == 1:
+                whole_1(codes, stride, of_row, total, at, groups, scale, offset, out, width, add)
+            else:
+                whole_tile(codes, stride, of_row, total, at, groups, scale, offset, out, width, add)
+            _finish(s, panel, target, width, mode, row, tile)
+            row += tile
+
+
+@kernel
+def _finish(s, panel, target, width, mode, row, count):
+    """What becomes of a panel of `count` rows of a product, besides being stored or added."""
+    if mode < ACTIVATE:
+        return
+    for i in range(row, row + count):
+        at = i * width + panel * WIDTH
+        if mode == ACTIVATE:
+            _activate(s.activation, reals(target, at, WIDTH))
+        else:
+            reals(s.maxima, i * (width // WIDTH) + panel, 1)[0] = largest(target + 4 * at)
 
 
 @kernel
@@ -105,16 +173,6 @@ def _activate(activation, values):
     else:
         for c in range(len(values)):
             values[c] = relu(values[c]) * relu(values[c])
-
-
-@summing
-def _largest(values):
-    """The largest; not a number where one of them is none."""
-    largest, wrong = values[0], np.int32(0)
-    for c in range(len(values)):
-        largest = values[c] if values[c] > largest else largest
-        wrong |= np.int32((bits_of_float(values[c]) & _MAGNITUDE) > _INFINITY)
-    return np.float32(np.nan) if wrong else largest
 
 
 @summing
@@ -153,8 +211,10 @@ def attend(s, layer, row, head):
     slot, length = integers(s.slots, row, 1)[0], integers(s.places, row, 1)[0] + 1
     query = reals(s.qkv, row * s.qkv_width + head * width, width)
     start = ((layer * s.max_slots + slot) * s.num_heads + head) * width
-    scores = np.zeros(length, np.float32)
+    scores = reals(s.scores, (row * s.num_heads + head) * capacity, length)
     scale = _ONE / np.float32(math.sqrt(np.float32(width)))
+    for t in range(length):
+        scores[t] = _ZERO
     for d in range(width):
         scaled, keys = query[d] * scale, reals(s.keys, (start + d) * capacity, length)
         for t in range(length):

@@ -28,6 +28,8 @@ def _pointer(item: Any, stored: Any) -> Any:
 
 _real_pointer = _pointer(types.float32, ir.FloatType())
 _integer_pointer = _pointer(types.int64, ir.IntType(64))
+_word_pointer = _pointer(types.int32, ir.IntType(32))
+_byte_pointer = _pointer(types.int8, ir.IntType(8))
 _double_pointer = _pointer(types.float64, ir.DoubleType())
 
 
@@ -41,6 +43,18 @@ def reals(address, start, count):
 def integers(address, start, count):
     """`count` int64 from number `start` on behind an address."""
     return carray(_integer_pointer(address + 8 * start), (count,))
+
+
+@within
+def words(address, start, count):
+    """`count` int32 from number `start` on behind an address."""
+    return carray(_word_pointer(address + 4 * start), (count,))
+
+
+@within
+def bytes_of(address, start, count):
+    """`count` int8 from number `start` on behind an address."""
+    return carray(_byte_pointer(address + start), (count,))
 
 
 @within

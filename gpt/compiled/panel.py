@@ -13,6 +13,7 @@ from typing import Any
 
 from llvmlite import binding, ir
 from numba import types
+from numba.core import cgutils
 
 from gpt.compiled.kernel import intrinsic
 
@@ -23,6 +24,7 @@ WIDTH = 64
 def _features() -> dict[str, bool]:
     """What this machine's processor can do."""
     binding.initialize_native_target()
+    binding.initialize_native_asmparser()  # for the one instruction that is given by its name
     return dict(binding.get_host_cpu_features())
 
 
@@ -94,5 +96,110 @@ def _product(rows: int, half: bool) -> Any:
     return intrinsic(product)
 
 
+FLOAT, HALF, WHOLE = range(3)
+"""What a matrix is stored as: float32, half precision, or whole numbers of 8 bits with a scale for each column."""
+
+VNNI = _features().get("avx512vnni", False)
+"""Whether the processor adds products of four whole numbers of 8 bits at once (vpdpbusd)."""
+
+GROUP = 4
+"""Numbers of 8 bits that it multiplies and adds at once."""
+
+_LANES = 16  # sums of 32 bits in a register of 512
+
+
+def _whole_product(rows: int) -> Any:
+    """An intrinsic for so many rows of 8-bit whole numbers, over a panel of them.
+
+    `codes` (rows, stride) are bytes -127 to 127, each row to be multiplied by its number in `row_scales`; `panel`
+    (groups, WIDTH, GROUP) are bytes 1 to 255, 128 more than they mean (of the two that the instruction multiplies
+    one is unsigned), each column to be multiplied by its number in `scales`. `row_sums` are those of the codes: 128
+    times such a sum is what is too much. The rest is as for `_product`. The sums are exact.
+    """
+
+    def product(typingctx, codes, stride, row_scales, row_sums, panel, groups, scales, bias, out, width, add):
+        def codegen(context, builder, signature, arguments):
+            if not VNNI:  # never called there
+                return context.get_dummy_value()
+            codes, stride, row_scales, row_sums, panel, groups, scales, bias, out, width, add = arguments
+            index, lane, real = ir.IntType(64), ir.IntType(32), ir.FloatType()
+            whole, vector = ir.VectorType(lane, _LANES), ir.VectorType(real, _LANES)
+            zero, nothing = ir.Constant(whole, None), ir.Constant(vector, None)
+            multiply_add = ir.InlineAsm(
+                ir.FunctionType(whole, [whole, whole, whole]), "vpdpbusd $3, $2, $0", "=v,0,v,v", side_effect=False
+            )
+            parts = range(WIDTH // _LANES)
+
+            def load(address: Any, kind: Any, *offsets: Any, align: int = 4) -> Any:
+                for offset in offsets:
+                    address = builder.add(address, offset)
+                return builder.load(builder.inttoptr(address, kind.as_pointer()), align=align)
+
+            def spread(value: Any) -> Any:
+                kind = ir.VectorType(value.type, _LANES)
+                first = builder.insert_element(ir.Constant(kind, ir.Undefined), value, lane(0))
+                return builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), zero)
+
+            entry = builder.block
+            loop, done = builder.append_basic_block("product"), builder.append_basic_block("summed")
+            builder.branch(loop)
+            builder.position_at_end(loop)
+            k = builder.phi(index)
+            totals = [builder.phi(whole) for _ in range(rows * len(parts))]
+            group, at = builder.mul(k, index(GROUP)), builder.mul(k, index(GROUP * WIDTH))
+            weights = [load(panel, whole, at, index(4 * _LANES * part), align=64) for part in parts]
+            added = []
+            for row in range(rows):
+                four = spread(load(codes, lane, builder.mul(stride, index(row)), group))
+                for part in parts:
+                    total = totals[row * len(parts) + part]
+                    added.append(builder.call(multiply_add, [total, weights[part], four]))
+            following = builder.add(k, index(1))
+            for phi, first, next_one in zip(
+                [k, *totals], [index(0)] + [zero] * len(totals), [following, *added], strict=True
+            ):
+                phi.add_incoming(first, entry)
+                phi.add_incoming(next_one, loop)
+            builder.cbranch(builder.icmp_signed("<", following, groups), loop, done)
+            builder.position_at_end(done)
+            kept = builder.icmp_signed("!=", add, index(0))
+            for row in range(rows):
+                too_much = spread(builder.mul(load(row_sums, lane, index(4 * row)), lane(128)))
+                row_scale = spread(load(row_scales, real, index(4 * row)))
+                for part in parts:
+                    offset = index(4 * _LANES * part)
+                    total = builder.sitofp(builder.sub(added[row * len(parts) + part], too_much), vector)
+                    scaled = builder.fmul(total, builder.fmul(row_scale, load(scales, vector, offset)))
+                    scaled = builder.fadd(scaled, load(bias, vector, offset))
+                    to = builder.inttoptr(
+                        builder.add(builder.add(out, builder.mul(index(4 * row), width)), offset), vector.as_pointer()
+                    )
+                    before = builder.select(kept, builder.load(to, align=4), nothing)
+                    builder.store(builder.fadd(scaled, before), to, align=4)
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 11), codegen
+
+    return intrinsic(product)
+
+
+@intrinsic
+def largest(typingctx, address):
+    """The largest of WIDTH float32; not a number where one of them is none."""
+
+    def codegen(context, builder, signature, arguments):
+        real, bits = ir.FloatType(), ir.IntType(WIDTH)
+        vector = ir.VectorType(real, WIDTH)
+        values = builder.load(builder.inttoptr(arguments[0], vector.as_pointer()), align=4)
+        kind = ir.FunctionType(real, [vector])
+        reduce = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.fmax.v{WIDTH}f32")
+        found = builder.call(reduce, [values], fastmath=("nnan",))
+        wrong = builder.bitcast(builder.fcmp_unordered("uno", values, values), bits)
+        return builder.select(builder.icmp_unsigned("!=", wrong, bits(0)), ir.Constant(real, float("nan")), found)
+
+    return types.float32(types.int64), codegen
+
+
 half_1, float_1 = _product(1, half=True), _product(1, half=False)
 half_tile, float_tile = _product(TILE, half=True), _product(TILE, half=False)
+whole_1, whole_tile = _whole_product(1), _whole_product(TILE)

@@ -17,9 +17,10 @@ from typing import Any
 from gpt.compiled.atomic import CELL, add, exchange, give_way, observe, publish
 from gpt.compiled.draw import draw
 from gpt.compiled.kernel import SOURCES, entry, kernel
-from gpt.compiled.layers import ACTIVATE, ADD, RANK, STORE, attend, multiply
+from gpt.compiled.layers import ACTIVATE, ADD, RANK, STORE, attend, multiply, quantise
 from gpt.compiled.memory import integers
-from gpt.compiled.panel import WIDTH
+from gpt.compiled.panel import GROUP, WIDTH
+from gpt.compiled.score import score
 
 TICKET, FINISHED, AWAKE, CLOSED, JOB = (CELL * n for n in range(5))
 CELLS = CELL * 6
@@ -42,17 +43,17 @@ def perform(s, kind, layer, rows, step, first, last):
     if kind == DRAW:
         for item in range(first, last):
             draw(s, item, step)
+            score(s, item, step)
         return
-    source, stride, target, mode = s.normed, s.width, s.qkv, STORE
-    if kind == OUT_PROJ:
-        source, target, mode = s.attended, s.x, ADD
+    target, mode = s.qkv, STORE
+    if kind in (OUT_PROJ, LINEAR2):
+        target, mode = s.x, ADD
     elif kind == LINEAR1:
         target, mode = s.hidden, ACTIVATE
-    elif kind == LINEAR2:
-        source, stride, target, mode = s.hidden, s.hidden_width, s.x, ADD
     elif kind == HEAD:
         target, mode = s.logits, RANK
     matrix, depth, width = _matrix(s, kind, layer)
+    source, stride = _source(s, kind)
     multiply(s, matrix, source, stride, depth, target, width, mode, rows, first, last)
 
 
@@ -71,6 +72,16 @@ def _matrix(s, kind, layer):
 
 
 @kernel
+def _source(s, kind):
+    """What a product multiplies, and the numbers from one row of it to the next."""
+    if kind == OUT_PROJ:
+        return s.attended, s.width
+    if kind == LINEAR2:
+        return s.hidden, s.hidden_width
+    return s.normed, s.width
+
+
+@kernel
 def share(s, kind, layer, rows, step):
     """Do a job, with whoever helps; it is done when this returns."""
     if kind == ATTEND:
@@ -80,6 +91,11 @@ def share(s, kind, layer, rows, step):
     else:
         _, depth, width = _matrix(s, kind, layer)
         items, cost = width // WIDTH, rows * depth * WIDTH
+        if s.whole:
+            cost //= GROUP
+            source, stride = _source(s, kind)
+            for row in range(rows):
+                quantise(s, source, stride, depth, row)
     if s.helpers == 0 or items == 1 or items * cost < _SHARED:
         perform(s, kind, layer, rows, step, 0, items)
         return

@@ -11,22 +11,24 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gpt.block import SelfMultiheadAttentionBlock
-from gpt.compiled.panel import HALVES, WIDTH
+from gpt.compiled.panel import FLOAT, GROUP, HALF, HALVES, WHOLE, WIDTH
 from gpt.model import GPT
 from gpt.rotary import rotary_table
 
 _ALIGNMENT = 64  # bytes
 
 
-def pack(model: GPT) -> tuple[dict[str, NDArray[Any]], list[NDArray[Any]]]:
+def pack(model: GPT, int8: bool = False) -> tuple[dict[str, NDArray[Any]], list[NDArray[Any]]]:
     """Copy the weights; those that half precision holds exactly, as a shipped checkpoint's, stand at half precision.
 
     Their products are then the same as at float32, with half the memory to read. The embedding is the model's own.
 
+    With int8 every matrix, but not the embedding, is rounded to 8-bit whole numbers times a scale for each column.
+
     Returns:
         the arrays that State names, and those to whose addresses they point.
     """
-    store = _Store()
+    store = _Store(int8)
     for block in model.blocks:
         assert isinstance(block, SelfMultiheadAttentionBlock)
         attention = block.self_attn
@@ -54,8 +56,9 @@ def pack(model: GPT) -> tuple[dict[str, NDArray[Any]], list[NDArray[Any]]]:
 class _Store:
     """Collects arrays, and tells the address of each."""
 
-    def __init__(self) -> None:
-        self.matrices: list[tuple[int, int, int]] = []
+    def __init__(self, int8: bool) -> None:
+        self._int8 = int8
+        self.matrices: list[tuple[int, int, int, int]] = []
         self.norms: list[tuple[int, int]] = []
         self.arrays: list[NDArray[Any]] = []
 
@@ -66,14 +69,18 @@ class _Store:
         """A weight (columns, depth) as panels (depth, WIDTH), the last one filled up with zeros, its bias otherwise."""
         weight = weight.detach()
         columns, depth = weight.shape
-        half = HALVES and torch.equal(weight.half().float(), weight)
         padded = -(-columns // WIDTH) * WIDTH
+        biases = torch.full((padded,), filling)
+        biases[:columns] = 0 if bias is None else bias.detach()
+        if self._int8:
+            panels, scales = _whole(weight, padded)
+            self.matrices.append((WHOLE, self._add(panels), self._add(biases), self._add(scales)))
+            return
+        half = HALVES and torch.equal(weight.half().float(), weight)
         panels = torch.zeros(padded, depth, dtype=torch.half if half else torch.float)
         panels[:columns] = weight
         panels = panels.view(-1, WIDTH, depth).transpose(1, 2)
-        biases = torch.full((padded,), filling)
-        biases[:columns] = 0 if bias is None else bias.detach()
-        self.matrices.append((int(half), self._add(panels), self._add(biases)))
+        self.matrices.append((HALF if half else FLOAT, self._add(panels), self._add(biases), 0))
 
     def _add(self, values: Tensor | None) -> int:
         if values is None:
@@ -83,6 +90,18 @@ class _Store:
         array[...] = source
         self.arrays.append(array)
         return array.ctypes.data
+
+
+def _whole(weight: Tensor, padded: int) -> tuple[Tensor, Tensor]:
+    """A weight (columns, depth) as bytes (panels, groups, WIDTH, GROUP), 128 more than they mean, and the scales."""
+    columns, depth = weight.shape
+    groups = -(-depth // GROUP)
+    scales = torch.zeros(padded)
+    scales[:columns] = weight.abs().amax(1) / 127
+    codes = torch.full((padded, groups * GROUP), 128, dtype=torch.uint8)
+    rounded = (weight / scales[:columns, None].clamp(min=torch.finfo(torch.float).tiny)).round()
+    codes[:columns, :depth] = (rounded + 128).to(torch.uint8)
+    return codes.view(-1, WIDTH, groups, GROUP).transpose(1, 2), scales
 
 
 def aligned(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:

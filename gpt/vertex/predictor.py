@@ -54,6 +54,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s: a GPU if there is one)"
     )
     parser.add_argument(
+        "--int8", action="store_true", help="8-bit products: faster, not quite the same text (needs AVX-512 VNNI)"
+    )
+    parser.add_argument(
         "--max-streams", type=_at_least(1), default=16, metavar="N", help="texts written at once (%(default)s)"
     )
     parser.add_argument(
@@ -107,12 +110,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
     def load() -> CompletionBackend:
-        return load_backend(checkpoint, options.device, options.max_streams, options.max_queue)
+        return load_backend(checkpoint, options.device, options.max_streams, options.max_queue, options.int8)
 
     return _run(listener, load, routes, options.drain_s)
 
 
-def load_backend(checkpoint: str, device: str, max_streams: int, max_queue: int) -> CompletionBackend:
+def load_backend(
+    checkpoint: str, device: str, max_streams: int, max_queue: int, int8: bool = False
+) -> CompletionBackend:
     """The backend over a checkpoint on this machine or in a bucket.
 
     Raises:
@@ -129,7 +134,7 @@ def load_backend(checkpoint: str, device: str, max_streams: int, max_queue: int)
             Storage().download_folder(checkpoint, path)
             if not path.is_dir():
                 raise CheckpointError(f"there is nothing at {checkpoint}; copy a checkpoint's folder there")
-        return LocalBackend.from_checkpoint(path, device, max_streams=max_streams, max_queue=max_queue)
+        return LocalBackend.from_checkpoint(path, device, max_streams, max_queue, int8=int8)
 
 
 def _run(listener: socket.socket, load: Callable[[], CompletionBackend], routes: Sequence[str], drain_s: float) -> int:

@@ -27,6 +27,7 @@ def run(arguments: list[str], record: Record) -> None:
     )
     parser.add_argument("--checkpoint", default="shakespeare", help="a name in checkpoints/ (%(default)s)")
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 16], metavar="N", help="sequences in a step (1 16)")
+    parser.add_argument("--int8", action="store_true", help="products of 8-bit whole numbers")
     options = parser.parse_args(arguments)
     import numpy as np
     import torch
@@ -83,7 +84,7 @@ def run(arguments: list[str], record: Record) -> None:
     bandwidth = 50 * array.nbytes / (time.perf_counter() - started)
     print(f"bandwidth of summing {array.nbytes / 1e6:.1f} MB: {bandwidth / 1e9:.0f} GB/s")
     for rows in options.rows:
-        fast = CompiledModel(model, rows, rows)
+        fast = CompiledModel(model, rows, rows, int8=options.int8)
         settings, state = (0.8, 50, 1.0, 0.0), fast._state
         for place in range(PLACE):
             fast.advance([Row(slot, place, [7 * place + slot], settings, [0.5]) for slot in range(rows)])
@@ -106,7 +107,7 @@ def run(arguments: list[str], record: Record) -> None:
         for name, (kind, items, count, depth) in products.items():
             spent = count * us(part, kind, rows, items)
             total += spent
-            floor = 1e6 * count * items * WIDTH * depth * 2 / bandwidth
+            floor = 1e6 * count * items * WIDTH * depth * (1 if options.int8 else 2) / bandwidth
             print(f"{name:<26} {spent:5.1f}  {floor:6.1f}")
             record.row(table, name, "us", [spent], floor=floor)
         for name, spent in {

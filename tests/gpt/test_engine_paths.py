@@ -8,11 +8,13 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from gpt import load_checkpoint
+from gpt.compiled_rows import CompiledRows
 from gpt.compiler import compile_elsewhere
 from gpt.engine import Engine
 from gpt.errors import BackendError, ConfigError
@@ -105,6 +107,53 @@ def test_both_paths_write_the_same_text(name, count):
         texts.append(run(engine, *generations))
         engine.close()
     assert texts[0] == texts[1]
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "greedy": {"temperature": 0.0},
+    "the default": {},
+    "hot": {"temperature": 3.0, "top_k": 0},
+    "top_k": {"top_k": 5},
+    "top_p": {"top_k": 0, "top_p": 0.8},
+    "min_p": {"top_k": 0, "min_p": 0.1},
+    "every filter": {"temperature": 1.5, "top_k": 9, "top_p": 0.9, "min_p": 0.05},
+    "penalties": {"repetition_penalty": 1.5, "presence_penalty": 0.5, "frequency_penalty": 0.2},
+    "greedy with penalties": {"temperature": 0.0, "repetition_penalty": 1.5},
+}
+
+
+@pytest.mark.parametrize("background", [False, True])
+@pytest.mark.parametrize("name", OPTIONS)
+def test_both_paths_give_the_same_log_probabilities(name, background):
+    """Beside each other, past the context, with more alternatives than the compiled code gives, and with none."""
+    model, params, counts = make_model(), SamplingParams(**OPTIONS[name]), (None, 0, 1, 6, 20, 61)
+    given = []
+    for compiled in (False, True):
+        engine = Engine(model, background=background, compiled=compiled)
+        generations = [engine.submit(prompt(n + 1, n), params, 40, n, count) for n, count in enumerate(counts)]
+        if not background:
+            run(engine)
+        given.append([list(generation) for generation in generations])
+        engine.close()
+    for count, *texts in zip(counts, *given, strict=True):
+        for reference, token in zip(*texts, strict=True):
+            assert token.token_id == reference.token_id and len(token.alternatives) == (count or 0)
+            assert [each for each, _ in token.alternatives] == [each for each, _ in reference.alternatives]
+            expected = [reference.logprob, *(logprob for _, logprob in reference.alternatives)]
+            assert [token.logprob, *(logprob for _, logprob in token.alternatives)] == (
+                [None] if count is None else pytest.approx(expected, abs=1e-4)  # the logits differ by rounding
+            )
+
+
+@pytest.mark.parametrize(("count", "steps"), [(None, 8), (0, 8), (20, 8), (21, 1)])
+def test_log_probabilities_are_made_in_bursts_as_tokens_are(count, steps):
+    engine = make_engine(compiled=True)
+    engine.submit([1, 2, 3], GREEDY, 10, logprobs=count)
+    engine.step()
+    engine._batch._step_s = 1e-5
+    rows = engine._batch._rows
+    assert isinstance(rows, CompiledRows) and engine._batch._steps(rows, engine._batch.sequences) == steps
+    engine.close()
 
 
 def test_a_compiler_that_fails_is_a_sentence_in_the_path(monkeypatch):

@@ -106,7 +106,7 @@ def test_a_step_among_several_that_has_nothing_to_draw_from_ends_its_request_the
     next(generation)
     logits, drawn = np.zeros((1, 61), np.float32), np.array([[5], [-1], [6]])  # and the last step is fine
     monkeypatch.setattr(engine._batch, "_steps", lambda *arguments: 3)
-    monkeypatch.setattr(engine._batch._rows, "advance", lambda *arguments: (logits, drawn))
+    monkeypatch.setattr(engine._batch._rows, "advance", lambda *arguments: (logits, drawn, None))
     engine.step()
     assert next(generation).token_id == 5
     with pytest.raises(BackendError, match="not finite numbers"):

@@ -85,7 +85,7 @@ def test_a_row_is_the_same_to_the_bit_however_it_is_read_and_whatever_runs_besid
         in_pieces = [read(fast, ids[start:end], 2, start) for start, end in ((0, 1), (1, 6), (6, 15))][-1]
         read(fast, ids[:9], 3)
         beside = [Row(slot, 0, ids_of(model.config, slot, slot), GREEDY, [0.5]) for slot in range(4, 8)]
-        logits, _ = fast.advance([beside[0], Row(3, 9, ids[9:], GREEDY, [0.5]), *beside[1:]])
+        logits, *_ = fast.advance([beside[0], Row(3, 9, ids[9:], GREEDY, [0.5]), *beside[1:]])
         assert np.array_equal(in_pieces, at_once) and np.array_equal(logits[1], at_once)
 
 
@@ -98,7 +98,7 @@ def test_threads_that_share_a_step_change_no_bit():
             rows = [Row(slot, 0, ids_of(config, 6, slot), (0.8, 50, 0.9, 0.01), [0.3]) for slot in range(8)]
             fast.wake()
             for _ in range(20):
-                logits, drawn = fast.advance(rows)
+                logits, drawn, _ = fast.advance(rows)
             assert wanted is None or (np.array_equal(logits, wanted[0]) and np.array_equal(drawn, wanted[1]))
             wanted = wanted or (logits.copy(), drawn.copy())
 
@@ -118,9 +118,9 @@ def test_several_steps_at_once_are_as_many_single_ones():
 def test_a_row_that_wants_nothing_is_read_and_gets_no_logits():
     model = make(CONFIG)
     with compiled(model) as fast:
-        logits, drawn = fast.advance([Row(0, 0, [1, 2], None, []), Row(1, 0, [3], GREEDY, [0.5])])
+        logits, drawn, _ = fast.advance([Row(0, 0, [1, 2], None, []), Row(1, 0, [3], GREEDY, [0.5])])
         assert logits.shape == (1, CONFIG.vocab_dim) and drawn.shape == (1, 1)
-        logits, _ = fast.advance([Row(0, 0, [1, 2, 3], None, [])])
+        logits, *_ = fast.advance([Row(0, 0, [1, 2, 3], None, [])])
         assert logits.shape == (0, CONFIG.vocab_dim)
         assert np.array_equal(read(fast, [4], 0, 3), read(fast, [1, 2, 3, 4], 2))
 
@@ -138,7 +138,7 @@ def test_logits_that_are_no_numbers_are_seen_and_stay_in_their_row():
         model.token_embedding.weight[7] = torch.nan
     with compiled(model) as fast:
         fine = read(fast, [3, 4], 5)
-        logits, drawn = fast.advance([Row(0, 0, [7], GREEDY, [0.5]), Row(1, 0, [3, 4], GREEDY, [0.5])])
+        logits, drawn, _ = fast.advance([Row(0, 0, [7], GREEDY, [0.5]), Row(1, 0, [3, 4], GREEDY, [0.5])])
         assert drawn.tolist() == [[-1, int(fine.argmax())]] and np.array_equal(logits[1], fine)
         fast.erase(0)
         assert np.array_equal(read(fast, [3, 4], 0), fine)
