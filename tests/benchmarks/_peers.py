@@ -47,7 +47,8 @@ def _engine(variant: str, threads: int) -> Generate:
     """The engine in its background thread, read as a backend reads it."""
     from gpt.engine import Engine
 
-    engine = Engine(_load(), num_threads=threads, max_streams=64, compiled=variant != "PyTorch")
+    compiled, int8 = variant == "compiled", variant == "int8"
+    engine = Engine(_load(), num_threads=threads, max_streams=64, compiled=compiled, int8=int8)
 
     def generate(prompts: list[list[int]], new_tokens: int, seed: int) -> None:
         streams = [engine.submit(prompt, None, new_tokens, seed + n) for n, prompt in enumerate(prompts)]

@@ -18,6 +18,7 @@ from tests.benchmarks._record import Record
 PROMPT_TOKENS, NEW_TOKENS = 10, 90
 PEERS = (
     ("engine", "compiled"),
+    ("engine", "int8"),
     ("engine", "PyTorch"),
     ("transformers", "float32"),
     ("uncached", "float32"),
