@@ -217,7 +217,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("torchrun --standalone --nproc_per_node=2 *--device cpu*", runs_under_torchrun),
     ("torchrun *", parses_under_torchrun),
     ("python -m tests.benchmarks * --help", runs),
-    ("python -m tests.benchmarks *", offers_help),
+    ("python -m tests.benchmarks*", offers_help),
     ("pip install -r requirements-benchmarks.txt", names_requirements),
     ("python -m pytest -m slow", is_a_check),
     ("ruff check .", is_a_check),
