@@ -8,6 +8,7 @@ program that uses another kind does not wait for them.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ __all__ = [
     "Tokenizer",
     "build_tokenizer",
     "load_tokenizer",
+    "read_identity",
     "read_kind",
 ]
 
@@ -133,6 +135,24 @@ def load_tokenizer(folder: Path | str) -> Tokenizer:
 def read_kind(folder: Path | str) -> str:
     """The kind of the tokenizer saved in `folder`, without loading it; TokenizerError if there is none."""
     return str(_read_description(Path(folder))["kind"])
+
+
+def read_identity(folder: Path | str) -> str:
+    """What two folders have in common whose tokenizers cut every text alike: the kind, and a hash of the files.
+
+    Raises:
+        TokenizerError: there is no tokenizer in `folder`, or it cannot be read.
+    """
+    folder, digest = Path(folder), hashlib.sha256()
+    kind = read_kind(folder)
+    for name in FILES:
+        try:
+            digest.update((folder / name).read_bytes())
+        except FileNotFoundError:
+            continue  # not every kind has each
+        except OSError as error:
+            raise TokenizerError(f"{folder / name} cannot be read ({error.strerror}); copy it again") from error
+    return f"{kind} {digest.hexdigest()[:16]}"
 
 
 def _read_description(folder: Path) -> dict[str, Any]:

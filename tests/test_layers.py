@@ -19,6 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "gpt.errors",
         "gpt.atomic",
+        "gpt.byte_size",
         "gpt.download",
         "gpt.dropout",
         "gpt.filters",

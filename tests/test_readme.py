@@ -25,6 +25,7 @@ import tests.emulator.__main__
 import train.__main__
 import train.evaluate
 import train.job
+from gpt.api.schema import MAX_CHOICES
 from gpt.checkpoint_info import read_info
 from tests import cloud_commands
 from tests.readme import READMES, ROOT, TIMEOUT_S, Check, commands, execute, fenced, python, text
@@ -77,6 +78,22 @@ def asks_the_page(words: list[str], clone: Path) -> None:
             execute([word.replace("http://127.0.0.1:7860/", address[0]) for word in [*words, "--fail"]], clone)
         finally:
             process.send_signal(signal.SIGINT)
+
+
+def asks_as_a_harness(words: list[str], clone: Path) -> None:
+    """Read the arguments, all of lm-evaluation-harness 0.4.13's, and what they lead to; it is not installed here."""
+    parser = argparse.ArgumentParser()
+    for name in ("--model", "--model_args", "--include_path", "--tasks"):
+        parser.add_argument(name, required=True)
+    parser.add_argument("--batch_size", type=int)
+    options = parser.parse_args(words[1:])
+    asked = dict(pair.split("=", 1) for pair in options.model_args.split(","))
+    assert options.model == "local-completions" and options.batch_size <= MAX_CHOICES
+    page = app.parse_options([])
+    assert asked.pop("base_url") == f"http://127.0.0.1:{page.port}/v1/completions"
+    assert asked.pop("model") == page.checkpoint.name
+    folder = asked.pop("tokenizer")
+    assert f"python -m gpt.hub export laptop {folder} --format transformers" in commands() and not asked
 
 
 def _parser(words: list[str]) -> argparse.ArgumentParser:
@@ -172,6 +189,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("curl http://127.0.0.1:7860/*", asks_the_page),
     ("python app.py --checkpoint checkpoints/laptop", serves),
     ("python app.py *", parses),
+    ("lm_eval *", asks_as_a_harness),
     ("python -m gpt.generate *", runs),
     ("python -m gpt.checkpoints *", runs),
     ("python -m gpt.hub export *", runs),
@@ -199,7 +217,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("torchrun --standalone --nproc_per_node=2 *--device cpu*", runs_under_torchrun),
     ("torchrun *", parses_under_torchrun),
     ("python -m tests.benchmarks * --help", runs),
-    ("python -m tests.benchmarks *", offers_help),
+    ("python -m tests.benchmarks*", offers_help),
     ("pip install -r requirements-benchmarks.txt", names_requirements),
     ("python -m pytest -m slow", is_a_check),
     ("ruff check .", is_a_check),
@@ -253,6 +271,13 @@ def test_link_of_a_readme_leads_somewhere(readme: str) -> None:
     links = re.findall(r"\]\(([^)\s]+)\)", text(readme))
     files = [link for link in links if not link.startswith(("https://", "#"))]
     assert [link for link in files if not (ROOT / readme).parent.joinpath(link).exists()] == []
+
+
+def test_pictures_are_shown_and_small() -> None:
+    pictures = {path.name: path.stat().st_size for path in (ROOT / "docs").iterdir() if path.suffix == ".png"}
+    assert {f"docs/{name}" for name in pictures} == set(re.findall(r"!\[[^\]]+\]\((docs/.+\.png)\)", text("README.md")))
+    assert {"inspect.png", "compare.png", "phone.png"} < set(pictures)
+    assert [name for name, size in pictures.items() if size > 200_000] == []
 
 
 def _tree() -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gpt.api.schema import Message
+from gpt.api.message import Message
 from gpt.play import play, speaker_name, speech
 
 USER = "ROMEO"

@@ -46,9 +46,10 @@ class Refusal(Exception):
 
     def content(self) -> dict[str, Any]:
         """The error object."""
-        message = self.message if len(self.message) <= MAX_MESSAGE else f"{self.message[:MAX_MESSAGE]}…"
+        message = _valid(self.message if len(self.message) <= MAX_MESSAGE else f"{self.message[:MAX_MESSAGE]}…")
+        param = None if self.param is None else _valid(self.param[:MAX_MESSAGE])
         kind = TYPES.get(self.status, "invalid_request_error")
-        return {"error": {"message": message, "type": kind, "param": self.param, "code": self.code}}
+        return {"error": {"message": message, "type": kind, "param": param, "code": self.code}}
 
     def answer(self) -> Response:
         """The response."""
@@ -77,3 +78,8 @@ def refusal(error: Exception) -> Refusal:
         return Refusal(504 if isinstance(error, VertexTimeoutError) else 502, str(error))
     logger.error("a request failed", exc_info=error)
     return Refusal(500, str(error) if isinstance(error, GPTError | BackendError) else BROKEN)
+
+
+def _valid(text: str) -> str:
+    """The text with halves of characters, which no answer could carry, as escapes."""
+    return text.encode(errors="backslashreplace").decode()

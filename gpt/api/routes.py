@@ -17,13 +17,12 @@ from gpt.api.gate import Gate
 from gpt.api.guard import Guard
 from gpt.api.metrics import CONTENT_TYPE, Metrics
 from gpt.api.refusal import Refusal, refusal
-from gpt.api.schema import CHAT_TOKENS, MAX_CHOICES, Body, ChatBody, CompletionBody
+from gpt.api.schema import CHAT_TOKENS, COMPLETION_TOKENS, MAX_CHOICES, Body, ChatBody, CompletionBody
 from gpt.api.service import Service, Task
 from gpt.backends.swappable import SwappableBackend
 from gpt.errors import GPTError
 from gpt.play import END_OF_SPEECH
 
-COMPLETION_TOKENS = 16
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {
         "description": words,
@@ -189,13 +188,11 @@ def _add_errors(api: FastAPI) -> None:
         api.add_exception_handler(kind, refuse)
 
     @api.exception_handler(RequestValidationError)
-    async def refuse_value(_: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        place = [str(part) for part in first["loc"] if part != "body"]
-        if first["type"] == "json_invalid" or not place:
-            return Refusal(400, 'the body is no JSON object; send one such as {"prompt": "ROMEO:"}').answer()
-        given = "" if first["type"] in ("missing", "extra_forbidden") else f" is {first['input']!r:.60}"
-        return Refusal(400, f"{place[0]}{given}: {first['msg']}", place[0]).answer()
+    async def refuse_what_is_no_json(request: Request, _: RequestValidationError) -> Response:
+        # A wrong value in a body has been refused by then.
+        chats = request.url.path.endswith("/chat/completions")
+        example = '{"messages": [{"role": "user", "content": "Who calls?"}]}' if chats else '{"prompt": "ROMEO:"}'
+        return Refusal(400, f"the body is no JSON; send an object such as {example}").answer()
 
     @api.exception_handler(HTTPException)
     async def refuse_route(request: Request, error: HTTPException) -> Response:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gpt.byte_size import byte_size
 from gpt.errors import CheckpointNameError, GPTError
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 CHECKPOINTS = Path(__file__).resolve().parent.parent.parent / "checkpoints"
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
+LONGEST_PROGRESS = len("999.9 MB of 999.9 MB")  # a shorter line covers a longer one
 SHOWN_EVERY_S = 0.2
 
 
@@ -159,8 +161,8 @@ def _progress() -> Iterator[Progress]:
         nonlocal shown_at
         if sys.stderr.isatty() and (time.monotonic() - shown_at > SHOWN_EVERY_S or received == total):
             shown_at = time.monotonic()
-            text = f"\r{received / 1e6:,.1f} of {total / 1e6:,.1f} MB"
-            print(text, end="", file=sys.stderr, flush=True)
+            text = f"{byte_size(received)} of {byte_size(total)}"
+            print(f"\r{text:<{LONGEST_PROGRESS}}", end="", file=sys.stderr, flush=True)
 
     try:
         yield show

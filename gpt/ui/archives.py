@@ -15,10 +15,10 @@ from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
+from gpt.byte_size import byte_size
 from gpt.checkpoint_archive import CHUNK_BYTES, MAX_ARCHIVE_BYTES
 from gpt.errors import CheckpointError, GPTError
 from gpt.ui.catalogue import Catalogue
-from gpt.ui.figures import size
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ async def _receive(request: Request, file: BinaryIO, called: str) -> bool:
             return False
         received += len(message.get("body", b""))
         if max(received, int(request.headers.get("content-length", 0))) > MAX_ARCHIVE_BYTES:
-            raise CheckpointError(f"{called} is too large; at most {size(MAX_ARCHIVE_BYTES)} are allowed")
+            raise CheckpointError(f"{called} is too large; at most {byte_size(MAX_ARCHIVE_BYTES)} are allowed")
         file.write(message.get("body", b""))
         more = message.get("more_body", False)
     file.seek(0)

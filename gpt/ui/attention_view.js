@@ -116,5 +116,6 @@ function leave() {
   hint.hide();
 }
 
+for (const frame of [small, large]) window.views.sideways(frame);
 watch("value", draw);
 draw();

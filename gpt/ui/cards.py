@@ -6,8 +6,9 @@ from collections.abc import Collection, Mapping, Sequence
 from html import escape
 from urllib.parse import quote
 
+from gpt.byte_size import byte_size
 from gpt.checkpoint_info import CARD_FILE, CheckpointInfo
-from gpt.ui.figures import PROTOCOLS, nats, size
+from gpt.ui.figures import PROTOCOLS, nats
 
 TOKENIZERS = {"gpt2": "GPT-2's byte pairs", "character": "characters", "bpe": "byte pairs of its corpus"}
 
@@ -54,7 +55,7 @@ def _card(name: str, info: CheckpointInfo, live: str, loading: str | None, prote
         ("Corpus", record.corpus),
         ("Steps", f"{record.best_step or record.steps:,}" if record.steps else ""),
         ("Trained", record.created_at[:10]),
-        ("Size", size(info.size_bytes)),
+        ("Size", byte_size(info.size_bytes)),
     ]
     details = "".join(f"<div><dt>{label}</dt><dd>{escape(text)}</dd></div>" for label, text in rows if text)
     figure = nats(record.nats_per_character)

@@ -10,10 +10,12 @@ from typing import Any
 import gradio as gr
 
 from gpt.completion import CompletionBackend, CompletionChunk, CompletionRequest
+from gpt.errors import CheckpointError, TokenizerError
+from gpt.tokenizer import read_identity
 from gpt.ui.backend_panel import BackendPanel
 from gpt.ui.catalogue import Catalogue
 from gpt.ui.comparison import write_both
-from gpt.ui.difference import differing
+from gpt.ui.difference import differing, words
 from gpt.ui.figures import nats
 from gpt.ui.model_list import LIVE, model_choices, model_update
 from gpt.ui.other_models import Compared
@@ -144,6 +146,8 @@ class CompareTab:
                 if mine[setting.name] != others[setting.name]
             ]
             transcript.add_title(self._name(name), " · ".join(figure))
+            if tokenizer := self._tokenizer(name):
+                transcript.add_tokenizer(tokenizer)
             transcript.add_plain(requests[0].prompt)
         backends = [self._backend(name, place) for name in (left, right)]
         for both in write_both(backends, requests, transcripts):
@@ -158,19 +162,10 @@ class CompareTab:
         places = differing(*pieces)
         for transcript, found in zip(transcripts, places, strict=True):
             transcript.add_differing(found)
-        if not any(places):
-            words = "The two texts are the same, word for word."
-        else:
-            same = next(
-                (n for n, (one, two) in enumerate(zip(*pieces, strict=False)) if one != two), min(map(len, pieces))
-            )
-            counts = [f"{len(found)} of {len(texts)}" for found, texts in zip(places, pieces, strict=True)]
-            words = f"The first {same} tokens are the same. " if same else "They part at the first token. "
-            words += f"Of the first text {counts[0]} tokens are not in the second, "
-            words += f"of the second {counts[1]} are not in the first."
+        said = words(pieces[0], pieces[1], (transcripts[0].tokenizer(), transcripts[1].tokenizer()))
         return [
             *(transcript.value for transcript in transcripts),
-            f'<p role="status" class="status">{escape(words)}</p>',
+            f'<p role="status" class="status">{escape(said)}</p>',
         ]
 
     def _backend(self, name: str, place: Sequence[Any]) -> CompletionBackend:
@@ -194,6 +189,12 @@ class CompareTab:
             return nats(dict(self._catalogue.info().nats_per_character))
         entry = self._catalogue.entries().get(name)
         return nats(entry.record.nats_per_character) if entry else ""
+
+    def _tokenizer(self, name: str) -> str:
+        """What cuts the model's texts into tokens; empty where that is not known from here."""
+        with contextlib.suppress(CheckpointError, TokenizerError):  # a model elsewhere is on no list of this machine
+            return read_identity(self._catalogue.folder("" if name == LIVE else name)[1])
+        return ""
 
     def _watch(self, request: gr.Request) -> None:
         self._catalogue.others.watch(str(request.session_hash), compares=True)

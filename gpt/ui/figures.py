@@ -15,14 +15,6 @@ def count(number: int) -> str:
     return str(number)
 
 
-def size(number_bytes: int) -> str:
-    """A size in bytes, decimal as file managers show it: 16.4 MB."""
-    for limit, unit in ((1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")):
-        if number_bytes >= limit:
-            return f"{number_bytes / limit:.1f} {unit}"
-    return f"{number_bytes} B"
-
-
 def nats(figures: Mapping[str, float]) -> str:
     """The best known validation figure, with its unit; empty where none is known."""
     for protocol in PROTOCOLS:

@@ -67,5 +67,6 @@ frame.addEventListener("keydown", (event) => {
   next.scrollIntoView({ block: "nearest", inline: "nearest" });
   setTimeout(() => next.explain(), 30); // scrolling hides the hint
 });
+window.views.sideways(frame);
 watch("value", draw);
 draw();

@@ -56,6 +56,20 @@ window.views = {
       if (this.node) this.node.hidden = true;
     },
   },
+  // Where a frame is wider than its place: a line above it says so, and its right edge fades while more lies there.
+  sideways(frame) {
+    const line = this.make("p", "sideways", "Scroll sideways for more \u2192");
+    frame.before(line);
+    const look = () => {
+      const hidden = frame.scrollWidth - frame.clientWidth;
+      line.hidden = hidden < 2;
+      frame.classList.toggle("sideways-more", frame.scrollLeft < hidden - 1);
+    };
+    frame.addEventListener("scroll", look, { passive: true });
+    new ResizeObserver(look).observe(frame);
+    new MutationObserver(look).observe(frame, { childList: true, subtree: true });
+    look();
+  },
   // Rows of a hint: guesses with their probability as text and bar, the one that came marked.
   guesses(list, actual) {
     return list.map(([text, share]) => {

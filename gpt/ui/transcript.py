@@ -10,6 +10,7 @@ The text is lines of JSON, one piece a line, so that the server sends only what 
     {"stats": [200, 85.1, 12.3]}                 tokens so far, tokens per second or null, perplexity or null
     {"end": "length"}                            the text is complete, and why
     {"title": "laptop", "figure": "1.423 nats"}  who writes this text, where two are compared; figure may be empty
+    {"tokenizer": "bpe 0123abcd"}                what cuts it into tokens, where two are compared and that is known
     {"note": "The prompt has ..."}               why it is not written, or not to its end, where two are compared
     {"differs": [3, 4]}                          the pieces of the model's that the other text lacks
 
@@ -77,6 +78,10 @@ class Transcript:
         """Name the checkpoint that writes, and its validation figure."""
         self._add({"title": name, "figure": figure})
 
+    def add_tokenizer(self, identity: str) -> None:
+        """Say what cuts the text into tokens; nothing is drawn for it."""
+        self._add({"tokenizer": identity})
+
     def add_note(self, words: str) -> None:
         """Say why the text ends here."""
         self._add({"note": words})
@@ -102,6 +107,10 @@ class Transcript:
     def pieces(self) -> Iterator[Piece]:
         """What the model wrote."""
         return (Piece(*line) for line in self._lines if isinstance(line, list))
+
+    def tokenizer(self) -> str:
+        """What cuts the text into tokens; empty where that is not known."""
+        return next((str(line["tokenizer"]) for line in self._lines if "tokenizer" in line), "")
 
     def prompt(self) -> str:
         r"""All text so far, in the form that the model continues.
@@ -157,7 +166,7 @@ def _checked(line: Any) -> Any:
             return line
     elif isinstance(line, dict) and len(line) in (1, 2):
         name, content = next(iter(line.items()))
-        texts = ("plain", "speaker", "seed", "end", "title", "note")
+        texts = ("plain", "speaker", "seed", "end", "title", "tokenizer", "note")
         if name in ("stats", "differs") or (name in texts and isinstance(content, str)):
             return line
     raise ValueError("not a line of a transcript")

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
+from gpt.byte_size import byte_size
 from gpt.checkpoint_info import FILES, read_info
 from gpt.errors import CheckpointError
 from gpt.vertex.bucket import Storage, join
@@ -64,7 +65,7 @@ class Artifact:
         """
         missing = self.missing(storage)
         for path in missing:
-            show(f"uploading {path.name}, {self._seen[path][0] / 1e6:.1f} MB")
+            show(f"uploading {path.name}, {byte_size(self._seen[path][0])}")
             storage.upload(path, join(self.address, path.name))
             if self._stamps() != self._seen:
                 storage.delete(join(self.address, path.name))  # it would lie under a name that is not its own

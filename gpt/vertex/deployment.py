@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from gpt.byte_size import byte_size
 from gpt.errors import (
     GPTError,
     ModelError,
@@ -81,7 +82,7 @@ class Deployment:
             VertexError: something cannot be looked at, or the bucket is not there.
         """
         version, state = self._version(), self._endpoint.state()
-        size = f"{self._artifact.size_bytes / 1e6:.1f} MB"
+        size = byte_size(self._artifact.size_bytes)
         lines = []
         if not self._has_bucket(create_bucket):
             lines += [f"make the bucket {self._bucket}", f"upload the checkpoint, {size}, to {self._artifact.address}"]

@@ -24,6 +24,7 @@ MAX_WHOLE_FLOAT = 2**53
 _FIELDS = {
     field.name: field for field in dataclasses.fields(CompletionRequest) if field.name not in ("prompt", "prompt_ids")
 }
+_PARAMETERS = (*_FIELDS, "stream")
 _INTEGERS = ("top_k", "max_new_tokens", "seed", "logprobs")
 _OPTIONAL = ("seed", "logprobs")
 
@@ -108,7 +109,7 @@ def _parameters(given: object) -> tuple[dict[str, Any], bool]:
         return {}, False
     if not isinstance(given, dict):
         raise RequestError(f"parameters is {_kind(given)}; send an object, or leave it out")
-    _refuse_unknown("parameters", given, (*_FIELDS, "stream"))
+    _refuse_unknown("parameters", given, _PARAMETERS)
     stream = given.get("stream", False)
     if not isinstance(stream, bool):
         raise RequestError(f"stream is {stream!r}; send true or false")
@@ -144,8 +145,21 @@ def _whole(name: str, value: object) -> object:
 
 
 def _refuse_unknown(where: str, given: dict[str, Any], known: tuple[str, ...]) -> None:
-    if unknown := [name for name in given if name not in known]:
+    unknown = [name for name in given if name not in known]
+    if misplaced := [name for name in unknown if name in _PARAMETERS]:
+        name, value = misplaced[0], _short(given[misplaced[0]])
+        raise RequestError(
+            f"{where} has {name!r}, which belongs in parameters, beside instances; "
+            f'send {{"instances": [...], "parameters": {{"{name}": {value}}}}}'
+        )
+    if unknown:
         raise RequestError(f"{where} has {unknown[0][:60]!r}, which is unknown; the names are {', '.join(known)}")
+
+
+def _short(value: object) -> str:
+    """The value as JSON, where it is short."""
+    text = json.dumps(value)
+    return text if len(text) <= 40 else "..."
 
 
 def _refuse_constant(name: str) -> None:

@@ -1,7 +1,8 @@
 """The same model in several runtimes, each as `generate(prompts, new_tokens, seed)`: ids in, as many new ids out.
 
 All sample at temperature 0.8 from the 50 most probable tokens. GPT-2's format, which the others read, has no bias on
-the head: they add none, which spares them work. No runtime is told to end a text before its length.
+the head: they add none, which spares them work; only onnxruntime has it. No runtime is told to end a text
+before its length.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
 
 CHECKPOINT = Path(__file__).resolve().parents[2] / "checkpoints" / "shakespeare"
 TEMPERATURE, TOP_K = 0.8, 50
@@ -27,6 +31,7 @@ def make_peer(name: str, variant: str, threads: int) -> Generate:
         "transformers": _transformers,
         "ctranslate2": _ctranslate2,
         "llama.cpp": _llama_cpp,
+        "onnxruntime": _onnxruntime,
         "floor": _floor,
     }
     return peers[name](variant, threads)
@@ -42,7 +47,8 @@ def _engine(variant: str, threads: int) -> Generate:
     """The engine in its background thread, read as a backend reads it."""
     from gpt.engine import Engine
 
-    engine = Engine(_load(), num_threads=threads, max_streams=64, compiled=variant != "PyTorch")
+    compiled, int8 = variant == "compiled", variant == "int8"
+    engine = Engine(_load(), num_threads=threads, max_streams=64, compiled=compiled, int8=int8)
 
     def generate(prompts: list[list[int]], new_tokens: int, seed: int) -> None:
         streams = [engine.submit(prompt, None, new_tokens, seed + n) for n, prompt in enumerate(prompts)]
@@ -198,6 +204,27 @@ def _ctranslate2(variant: str, threads: int) -> Generate:
             end_token=[],
         )
         assert all(len(result.sequences_ids[0]) == new_tokens for result in results)
+
+    return generate
+
+
+def _onnxruntime(variant: str, threads: int) -> Generate:
+    """variant: float32 or int8, of the matrices; the draw among the most probable tokens is numpy's."""
+    import numpy as np
+
+    from tests.benchmarks._onnxruntime import OnnxStream
+
+    stream = OnnxStream(_load(), TOP_K, threads, quantised=variant == "int8")
+
+    def generate(prompts: list[list[int]], new_tokens: int, seed: int) -> None:
+        [prompt] = prompts
+        draws = np.random.default_rng(seed)
+
+        def choose(logits: np.ndarray, top: np.ndarray) -> int:
+            weights = np.exp((logits - logits[0]) / TEMPERATURE).cumsum()
+            return int(top[np.searchsorted(weights, draws.random() * weights[-1])])
+
+        stream.write(prompt, new_tokens, choose)
 
     return generate
 

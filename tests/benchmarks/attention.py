@@ -16,11 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from gpt.attention import MultiheadAttention
+from tests.benchmarks._record import Record
 
 SHAPES = ((64, 100, 78, 13), (16, 256, 384, 6))  # batch, length, embed_dim, num_heads
+QUICK = ("--turns", "5")
 
 
-def run(arguments: list[str]) -> None:
+def run(arguments: list[str], record: Record) -> None:
     """Measure both shapes, with and without causality, forward alone and with the backward pass."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks attention", description=__doc__)
     parser.add_argument("--turns", type=int, default=30, metavar="N", help="measurements of each (%(default)s)")
@@ -45,6 +47,8 @@ def run(arguments: list[str]) -> None:
                 name = "{} x {} x {}, {}".format(*shape)
                 steps = "+ backward" if backward else "forward"
                 mask = "causal" if causal else "none"
+                for whose, seconds in (("torch", theirs), ("ours", ours)):
+                    record.row(name, f"{whose}, mask {mask}, {steps}", "ms", [1000 * each for each in seconds])
                 print(
                     f"{name:<30} {mask:<7} {steps:<10} {_summary(theirs):>22} {_summary(ours):>22} {ratio:6.2f}",
                     flush=True,

@@ -12,11 +12,13 @@ import argparse
 import os
 import statistics
 
-from tests.benchmarks._contestant import Contestant, Work, in_turn
+from tests.benchmarks._contestant import Peer, Work, at_their_best, gather, in_turn, median_ratio
+from tests.benchmarks._record import Record
 
 PROMPT_TOKENS, NEW_TOKENS = 10, 90
 PEERS = (
     ("engine", "compiled"),
+    ("engine", "int8"),
     ("engine", "PyTorch"),
     ("transformers", "float32"),
     ("uncached", "float32"),
@@ -24,13 +26,18 @@ PEERS = (
     ("ctranslate2", "int8"),
     ("llama.cpp", "f32"),
     ("llama.cpp", "f16"),
+    ("onnxruntime", "float32"),
+    ("onnxruntime", "int8"),
     ("floor", "half"),
 )
 """Runtime and variant; "uncached" is a plain PyTorch loop without a cache, as nanoGPT's `generate` is; "floor" does
 nothing but read what the engine's weights take at half precision, once a token."""
 
 
-def run(arguments: list[str]) -> None:
+QUICK = ("--rounds", "3", "--threads", "1")
+
+
+def run(arguments: list[str], record: Record) -> None:
     """Measure all of them, and print rates and ratios."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks decode",
@@ -40,41 +47,31 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("--rounds", type=int, default=15, metavar="N", help="texts of each (%(default)s)")
     names = ", ".join(dict.fromkeys(name for name, _ in PEERS))
     parser.add_argument("--peers", nargs="+", metavar="NAME", help=f"only these, of {names}")
-    options = parser.parse_args(arguments)
     cores = os.cpu_count() or 1
-    contestants: dict[tuple[str, str, int], Contestant] = {}
-    for name, variant in PEERS:
-        if options.peers and name not in options.peers:
-            continue
-        for threads in dict.fromkeys((1, cores)):
-            try:
-                contestants[name, variant, threads] = Contestant(__name__, name, variant, str(threads))
-            except ImportError as error:
-                print(f"without {name} {variant}: {error}")
-                break
-    measured = in_turn(list(contestants.values()), options.rounds)
-    seconds = {key: [clock for clock, _, _ in rounds] for key, rounds in zip(contestants, measured, strict=True)}
-    _print(seconds)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, cores], metavar="N", help=f"of each (1 {cores})")
+    options = parser.parse_args(arguments)
+    chosen = [peer for peer in PEERS if not options.peers or peer[0] in options.peers]
+    wanted = [(*peer, threads) for peer in chosen for threads in dict.fromkeys(options.threads)]
+    seconds: dict[Peer, list[float]] = {}
+    try:
+        in_turn(gather(__name__, wanted, record), options.rounds, seconds)
+    finally:
+        _print(seconds, record)
 
 
-def _print(seconds: dict[tuple[str, str, int], list[float]]) -> None:
+def _print(seconds: dict[Peer, list[float]], record: Record) -> None:
     """A line for each runtime at its better number of threads, with how many times as fast the engine is."""
-    best: dict[tuple[str, str], tuple[int, list[float]]] = {}
-    for (name, variant, threads), measured in seconds.items():
-        kept = best.get((name, variant))
-        if kept is None or statistics.median(measured) < statistics.median(kept[1]):
-            best[name, variant] = threads, measured
+    best = at_their_best(seconds)
     ours = best.get(("engine", "compiled"))
     print(f"\n{'one stream':<24} threads  tokens/s    min    max  engine / it")
     for (name, variant), (threads, measured) in best.items():
         rates = [NEW_TOKENS / s for s in measured]
-        ratio = ""
-        if ours is not None:
-            ratio = f"{statistics.median(s / mine for s, mine in zip(measured, ours[1], strict=True)):.2f}"
+        ratio = f"{median_ratio(ours[1], measured):.2f}" if ours else ""
         print(
             f"{name + ' ' + variant:<24} {threads:7} {statistics.median(rates):9.0f} {min(rates):6.0f} "
             f"{max(rates):6.0f} {ratio:>12}"
         )
+        record.row("one stream", f"{name} {variant}", "tokens/s", rates, threads=threads)
 
 
 def make(name: str, variant: str, threads: str) -> Work:

@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from tests.benchmarks._record import Record
+
 if TYPE_CHECKING:
     import torch
 
@@ -29,9 +31,10 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 PROMPT_TOKENS = 10
 BYTES_COPIED = 2**28
+QUICK = ("--rounds", "2", "--streams", "1", "16")
 
 
-def run(arguments: list[str]) -> None:
+def run(arguments: list[str], record: Record) -> None:
     """Measure, and print one table."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks gpu",
@@ -70,9 +73,11 @@ def run(arguments: list[str]) -> None:
         floor = bandwidth / _bytes_a_step(model, streams, PROMPT_TOKENS + new_tokens // 2) * streams
         for title, make in _ways(streams, device).items():
             generate = make(model, streams, new_tokens)
-            rate = streams * new_tokens / _median_s(generate, options.rounds, device)
-            print(f"{title:<38} {rate:8.0f}  {rate / floor:12.0%}")
-    _prefill(model, device, options.rounds)
+            rates = [streams * new_tokens / each for each in _seconds(generate, options.rounds, device)]
+            rate = statistics.median(rates)
+            print(f"{title:<38} {rate:8.0f}  {rate / floor:12.0%}", flush=True)
+            record.row(f"{name}: {options.model}, {streams} streams", title, "tokens/s", rates, floor=floor)
+    _prefill(model, device, options.rounds, record)
 
 
 def _model(size: str) -> GPT:
@@ -176,8 +181,8 @@ def _compiled_loop(model: GPT, streams: int, new_tokens: int) -> Callable[[], No
     return generate
 
 
-def _median_s(work: Callable[[], None], rounds: int, device: torch.device) -> float:
-    """Seconds of a call, after two that warm up."""
+def _seconds(work: Callable[[], None], rounds: int, device: torch.device) -> list[float]:
+    """Seconds of each call, after two that warm up."""
     import torch
 
     seconds = []
@@ -189,7 +194,7 @@ def _median_s(work: Callable[[], None], rounds: int, device: torch.device) -> fl
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds[2:])
+    return seconds[2:]
 
 
 def _bandwidth(device: torch.device) -> float:
@@ -202,7 +207,7 @@ def _bandwidth(device: torch.device) -> float:
     def copy() -> None:
         target.copy_(source)
 
-    return 2 * BYTES_COPIED / _median_s(copy, 9, device)
+    return 2 * BYTES_COPIED / statistics.median(_seconds(copy, 9, device))
 
 
 def _bytes_a_step(model: GPT, streams: int, length: int) -> int:
@@ -225,7 +230,7 @@ def _compare_types(model: GPT, reference: GPT, device: torch.device) -> None:
     print(f"greedy tokens that agree with float32's: {same:.1%}")
 
 
-def _prefill(model: GPT, device: torch.device, rounds: int) -> None:
+def _prefill(model: GPT, device: torch.device, rounds: int, record: Record) -> None:
     import torch
 
     config = model.config
@@ -237,9 +242,10 @@ def _prefill(model: GPT, device: torch.device, rounds: int) -> None:
         def read(ids: torch.Tensor = ids) -> None:
             model.hidden_states(ids)
 
-        seconds = _median_s(read, rounds, device)
-        print(f"{batch} at once: {batch * config.sequence_dim / seconds:.0f} tokens/s")
+        rates = [batch * config.sequence_dim / each for each in _seconds(read, rounds, device)]
+        print(f"{batch} at once: {statistics.median(rates):.0f} tokens/s")
+        record.row(f"prefill of {config.sequence_dim} tokens", f"{batch} at once", "tokens/s", rates)
 
 
 if __name__ == "__main__":
-    run(sys.argv[1:])
+    run(sys.argv[1:], Record())

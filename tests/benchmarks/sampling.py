@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks._record import Record
+
 ROOT = Path(__file__).resolve().parents[2]
 FILTERS: dict[str, dict[str, float]] = {
     "top_k 50 (the default)": {"top_k": 50},
@@ -26,9 +28,10 @@ FILTERS: dict[str, dict[str, float]] = {
     "temperature alone": {"top_k": 0},
     "greedy": {"temperature": 0},
 }
+QUICK = ("--rows", "16")
 
 
-def run(arguments: list[str]) -> None:
+def run(arguments: list[str], record: Record) -> None:
     """Measure, and print a table."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks sampling",
@@ -69,16 +72,21 @@ def run(arguments: list[str]) -> None:
             def by_torch(row: int, rows=rows, params=params, uniforms=uniforms) -> object:
                 return draw(candidates(rows[row : row + 1], [params])[0], params, uniforms)
 
-            found += [_median_us(work, len(rows)) for work in (compiled, by_torch)]
+            for path, work in (("compiled", compiled), ("PyTorch", by_torch)):
+                costs = _costs_us(work, len(rows))
+                found.append(statistics.median(costs))
+                table = "a draw, nearly flat" if rows is flat else "a draw"
+                record.row(table, name, "us", costs, path=path)
         print(f"{name:<34} {found[0]:8.0f} {found[1]:8.0f}   {found[2]:8.0f} {found[3]:8.0f}")
 
 
-def _median_us(work: Callable[[int], object], rows: int) -> float:
+def _costs_us(work: Callable[[int], object], rows: int) -> list[float]:
+    """Microseconds of each row's draw."""
     for row in range(min(rows, 5)):
         work(row)
-    seconds = []
+    costs = []
     for row in range(rows):
         started = time.perf_counter()
         work(row)
-        seconds.append(time.perf_counter() - started)
-    return 1e6 * statistics.median(seconds)
+        costs.append(1e6 * (time.perf_counter() - started))
+    return costs

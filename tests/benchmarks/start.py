@@ -19,11 +19,15 @@ import time
 import urllib.request
 from pathlib import Path
 
+from tests.benchmarks._record import Record
+
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ("laptop", "shakespeare")
+RANDOM = "gpt2"
+QUICK = ("--rounds", "1", "--checkpoints", "laptop")
 
 
-def run(arguments: list[str]) -> None:
+def run(arguments: list[str], record: Record) -> None:
     """Measure, and print a table."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks start",
@@ -31,9 +35,13 @@ def run(arguments: list[str]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="starts of each (%(default)s)")
+    names = (*SHIPPED, RANDOM)
+    parser.add_argument("--checkpoints", nargs="+", choices=names, default=names, help="of these (all)")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        checkpoints = [ROOT / "checkpoints" / name for name in SHIPPED] + [_random_gpt2(Path(folder) / "gpt2")]
+        checkpoints = [ROOT / "checkpoints" / name for name in options.checkpoints if name != RANDOM]
+        if RANDOM in options.checkpoints:
+            checkpoints.append(_random_gpt2(Path(folder) / RANDOM))
         print(f"{'seconds from the start':<24} the page  first text   memory")
         for checkpoint in checkpoints:
             pages, firsts, memory = zip(*(_start(checkpoint) for _ in range(options.rounds)), strict=True)
@@ -41,6 +49,9 @@ def run(arguments: list[str]) -> None:
                 f"{checkpoint.name:<24} {statistics.median(pages):8.1f} {statistics.median(firsts):11.1f} "
                 f"{max(memory) / 1e6:5.2f} GB"
             )
+            record.row("from the command", f"{checkpoint.name}, the page", "s", pages)
+            record.row("from the command", f"{checkpoint.name}, the first text", "s", firsts)
+            record.row("from the command", f"{checkpoint.name}, memory", "GB", [held / 1e6 for held in memory])
 
 
 def _random_gpt2(folder: Path) -> Path:

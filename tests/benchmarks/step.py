@@ -11,11 +11,14 @@ import argparse
 import time
 from pathlib import Path
 
+from tests.benchmarks._record import Record
+
 ROOT = Path(__file__).resolve().parents[2]
 PLACE = 50
+QUICK = ()
 
 
-def run(arguments: list[str]) -> None:
+def run(arguments: list[str], record: Record) -> None:
     """Measure, and print a table."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks step",
@@ -97,7 +100,8 @@ def run(arguments: list[str]) -> None:
         for _ in range(50):
             fast.advance([Row(slot, PLACE, [slot], settings, [0.5]) for slot in range(rows)])
         whole = 1e6 * (time.perf_counter() - started) / 50
-        print(f"\n{options.checkpoint}, {rows} row{'s' if rows > 1 else ''} at token {PLACE}")
+        table = f"{options.checkpoint}, {rows} row{'s' if rows > 1 else ''} at token {PLACE}"
+        print(f"\n{table}")
         print(f"{'microseconds':<26} time   floor")
         total = 0.0
         for name, (kind, items, count, depth) in products.items():
@@ -105,6 +109,7 @@ def run(arguments: list[str]) -> None:
             total += spent
             floor = 1e6 * count * items * WIDTH * depth * (1 if options.int8 else 2) / bandwidth
             print(f"{name:<26} {spent:5.1f}  {floor:6.1f}")
+            record.row(table, name, "us", [spent], floor=floor)
         for name, spent in {
             "attention": layers * us(part, ATTEND, rows, rows * config.num_heads),
             "norms": (2 * layers + 1) * us(norms, rows),
@@ -113,4 +118,6 @@ def run(arguments: list[str]) -> None:
         }.items():
             total += spent
             print(f"{name:<26} {spent:5.1f}")
+            record.row(table, name, "us", [spent])
         print(f"{'the parts':<26} {total:5.1f}\n{'a step, called from Python':<26} {whole:5.1f}")
+        record.row(table, "a step, called from Python", "us", [whole])

@@ -15,11 +15,13 @@ import statistics
 import threading
 import time
 
-from tests.benchmarks._contestant import Contestant, Work, in_turn
+from tests.benchmarks._contestant import Peer, Work, at_their_best, gather, in_turn, median_ratio
+from tests.benchmarks._record import Record
 
 PROMPT_TOKENS, NEW_TOKENS = 10, 90
 PEERS = (
     ("engine", "compiled"),
+    ("engine", "int8"),
     ("engine", "PyTorch"),
     ("transformers", "float32"),
     ("ctranslate2", "float32"),
@@ -30,43 +32,59 @@ PEERS = (
 """Runtime and variant; with workers, each thread has a batch of its own, an even share of the streams."""
 
 
-def run(arguments: list[str]) -> None:
+QUICK = ("--streams", "16", "--rounds", "2", "--threads", "2", "--peers", "engine", "ctranslate2")
+
+
+def run(arguments: list[str], record: Record) -> None:
     """Measure, and print rates, ratios and the engine under load."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks streams",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    cores = os.cpu_count() or 1
+    names = ", ".join(dict.fromkeys(name for name, _ in PEERS))
     parser.add_argument("--streams", type=int, nargs="+", default=[16, 64], metavar="N", help="at once (16 64)")
     parser.add_argument("--rounds", type=int, default=7, metavar="N", help="batches of each (%(default)s)")
+    parser.add_argument("--peers", nargs="+", metavar="NAME", help=f"only these, of {names}")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, cores], metavar="N", help=f"of each (1 {cores})")
     options = parser.parse_args(arguments)
+    chosen = [peer for peer in PEERS if not options.peers or peer[0] in options.peers]
+    wanted = [
+        (*peer, threads)
+        for peer in chosen
+        for threads in dict.fromkeys(options.threads)
+        if threads > 1 or not peer[1].endswith("workers")
+    ]
     for streams in options.streams:
-        _compare(streams, options.rounds)
-        _load(streams)
+        seconds: dict[Peer, list[float]] = {}
+        try:
+            in_turn(gather(__name__, wanted, record, str(streams)), options.rounds, seconds)
+        finally:
+            _print(streams, seconds, record)
+        _load(streams, record)
 
 
-def _compare(streams: int, rounds: int) -> None:
-    cores = os.cpu_count() or 1
-    contestants: dict[tuple[str, str, int], Contestant] = {}
-    for name, variant in PEERS:
-        for threads in dict.fromkeys((cores,) if variant.endswith("workers") else (1, cores)):
-            try:
-                contestants[name, variant, threads] = Contestant(__name__, name, variant, str(threads), str(streams))
-            except ImportError as error:
-                print(f"without {name} {variant}: {error}")
-                break
-    measured = in_turn(list(contestants.values()), rounds)
-    best: dict[tuple[str, str], tuple[int, list[float]]] = {}
-    for (name, variant, threads), each in zip(contestants, measured, strict=True):
-        seconds = [clock for clock, _, _ in each]
-        if (name, variant) not in best or statistics.median(seconds) < statistics.median(best[name, variant][1]):
-            best[name, variant] = threads, seconds
-    ours = best["engine", "compiled"][1]
-    print(f"\n{f'{streams} streams':<30} threads  tokens/s  engine / it")
-    for (name, variant), (threads, seconds) in best.items():
-        ratio = statistics.median(s / mine for s, mine in zip(seconds, ours, strict=True))
-        rate = statistics.median(streams * NEW_TOKENS / s for s in seconds)
-        print(f"{name + ' ' + variant:<30} {threads:7} {rate:9.0f} {ratio:12.2f}")
+def _print(streams: int, seconds: dict[Peer, list[float]], record: Record) -> None:
+    """A line for each runtime at its better number of threads, then the fastest of the others."""
+    best = at_their_best(seconds)
+    ours = best.get(("engine", "compiled"))
+    print(f"\n{f'{streams} streams':<30} threads  tokens/s    min    max  engine / it")
+    for (name, variant), (threads, measured) in best.items():
+        rates = [streams * NEW_TOKENS / s for s in measured]
+        ratio = f"{median_ratio(ours[1], measured):.2f}" if ours else ""
+        print(
+            f"{name + ' ' + variant:<30} {threads:7} {statistics.median(rates):9.0f} {min(rates):6.0f} "
+            f"{max(rates):6.0f} {ratio:>12}"
+        )
+        record.row(f"{streams} streams", f"{name} {variant}", "tokens/s", rates, threads=threads)
+    others = {peer: statistics.median(measured) for peer, (_, measured) in best.items() if peer[0] != "engine"}
+    if ours and others:
+        fastest = min(others, key=others.__getitem__)
+        print(
+            f"the fastest of the others is {' '.join(fastest)}; "
+            f"the engine is {median_ratio(ours[1], best[fastest][1]):.2f} times as fast"
+        )
 
 
 def make(name: str, variant: str, threads: str, streams: str) -> Work:
@@ -82,7 +100,7 @@ def make(name: str, variant: str, threads: str, streams: str) -> Work:
     return work
 
 
-def _load(streams: int) -> None:
+def _load(streams: int, record: Record) -> None:
     """The engine with all its streams taken, and as many requests again waiting."""
     from gpt import load_checkpoint
     from gpt.engine import Engine
@@ -128,3 +146,8 @@ def _load(streams: int) -> None:
         f"{1e3 * statistics.median(waits):.0f} ms with {streams} ahead; "
         f"slowest stream at {min(rates) / statistics.median(rates):.2f} of the median's speed"
     )
+    table = f"{streams} streams under load"
+    record.row(table, "all", "tokens/s", [total[0] / seconds])
+    record.row(table, "first token, a place free", "ms", [1e3 * wait for wait in firsts])
+    record.row(table, "first token, after the queue", "ms", [1e3 * wait for wait in waits])
+    record.row(table, "a stream", "tokens/s", rates)

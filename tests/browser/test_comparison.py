@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gpt.character_tokenizer import CharacterTokenizer
+from gpt.vocabulary import TOKENIZER_FILE
 from tests.browser.field import fill_new
 from tests.fake_backend import FakeBackend
 from tests.fake_page import BROKEN
@@ -59,10 +61,30 @@ def test_tokens_that_differ_are_marked(page: Page, backend: FakeBackend, other: 
     page.fill("#compare-seed input", "0")
     page.fill("#compare-max_new_tokens input[type=number]", "6")
     page.click("#compare")
-    page.wait_for_selector("#compare-summary :text('The first 1 tokens are the same')")
+    page.wait_for_selector("#compare-summary :text('The first token is the same')")
     page.wait_for_selector("#compare:not(:disabled)")
     for side, word in (("a", " light"), ("b", " night")):
         assert page.locator(f"#compared-{side} .tv-differs").all_text_contents() == [word]
+
+
+def test_different_tokenizers_are_told(page: Page, server: Server, other: FakeBackend) -> None:
+    other.words = ["So", "ft"]
+    folder = server[1].folder("shakespeare")[1]
+    kept = (folder / TOKENIZER_FILE).read_bytes()
+    CharacterTokenizer("abc").save(folder)
+    try:
+        _open(page, "shakespeare")
+        fill_new(page, "#compare-max_new_tokens input[type=number]", "5")
+        page.click("#compare")
+        page.wait_for_selector("#compare-summary :text('The two models have different tokenizers')")
+        page.wait_for_selector("#compare:not(:disabled)")
+    finally:
+        (folder / TOKENIZER_FILE).write_bytes(kept)
+    page.click("#compare")
+    page.wait_for_selector("#compare-summary :text('tokenizers')", state="detached")
+    page.wait_for_selector("#compare-summary :text('tokens are not in the second')")
+    page.wait_for_selector("#compare:not(:disabled)")
+    assert "tokenizers" not in page.inner_text("#compare-summary")
 
 
 def test_one_model_with_two_settings(page: Page, backend: FakeBackend) -> None:

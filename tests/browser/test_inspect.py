@@ -111,6 +111,22 @@ def test_the_pictures_fit_a_phone(address: str, visit: Callable[..., Page], sche
     assert box and box["x"] >= 0 and box["x"] + box["width"] <= 390
 
 
+def test_a_picture_that_is_wider_than_a_phone_says_so(address: str, visit: Callable[..., Page]) -> None:
+    page = visit(address, **PHONE)
+    _inspect(page, "What light through yonder window breaks? It is the east")
+    page.wait_for_selector(".layers td")
+    line = page.locator(".attention-one .sideways")
+    assert line.is_visible() and line.inner_text() == "Scroll sideways for more \N{RIGHTWARDS ARROW}"
+    page.wait_for_selector(".attention-large.sideways-more")
+    page.evaluate("document.querySelector('.attention-large').scrollLeft = 9999")
+    page.wait_for_selector(".attention-large:not(.sideways-more)")
+    assert line.is_visible()
+    assert page.locator("#inspect-layers .sideways").is_hidden()
+    assert page.locator(".layers-frame.sideways-more").count() == 0
+    page.set_viewport_size({"width": 1280, "height": 800})
+    line.wait_for(state="hidden")
+
+
 def test_the_playground_leads_there_with_its_text(page: Page) -> None:
     page.fill("#max_new_tokens input[type=number]", "3")
     page.fill("#seed input", "0")

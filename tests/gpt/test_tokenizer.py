@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from gpt.errors import TokenizerError, UnknownCharacterError
-from gpt.gpt2_tokenizer import SHA256, URL
+from gpt.gpt2_tokenizer import SHA256, URL, VOCABULARY_FILE
 from gpt.tokenizer import (
     BPETokenizer,
     CharacterTokenizer,
@@ -23,6 +23,7 @@ from gpt.tokenizer import (
     Tokenizer,
     build_tokenizer,
     load_tokenizer,
+    read_identity,
     read_kind,
 )
 
@@ -93,6 +94,24 @@ def test_save_and_load_give_the_same_tokenizer(tokenizer: Tokenizer, tmp_path: P
     first = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     loaded.save(tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == first
+
+
+def test_identity_is_that_of_the_files(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in "abc"]
+    for folder, saved in zip(folders, (tokenizer, tokenizer, CharacterTokenizer.train(TEXT + "#")), strict=True):
+        folder.mkdir()
+        saved.save(folder)
+    one, again, other = map(read_identity, folders)
+    assert one == again != other and one.startswith(f"{tokenizer.kind} ")
+    with pytest.raises(TokenizerError, match="copy the checkpoint again"):
+        read_identity(tmp_path)
+
+
+def test_identity_is_also_that_of_a_vocabulary_beside_it(gpt2: Tokenizer, tmp_path: Path) -> None:
+    gpt2.save(tmp_path)
+    before = read_identity(tmp_path)
+    (tmp_path / VOCABULARY_FILE).write_bytes(b"another")
+    assert read_identity(tmp_path) != before
 
 
 def test_decode_refuses_ids_outside_the_vocabulary(tokenizer: Tokenizer) -> None:

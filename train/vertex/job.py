@@ -113,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _command(command: str, arguments: argparse.Namespace) -> int:
     from gpt.vertex.session import Session
-    from train.vertex.jobs import Jobs
+    from train.vertex.jobs import ENDS, Jobs
 
     with contextlib.closing(Jobs(Session.from_options(arguments.project, arguments.location, os.environ))) as jobs:
         if command == "list":
@@ -122,6 +122,9 @@ def _command(command: str, arguments: argparse.Namespace) -> int:
             return 0
         job = jobs.find(arguments.job)
         if command == "cancel":
+            if job.state in ENDS:
+                _say(f"job {job.id} of the run {job.run} has ended already: {job.state}; its run is in {job.folder}")
+                return 0
             jobs.cancel(job)
             _say(f"job {job.id} of the run {job.run} is asked to end; what it saved stays in {job.folder}")
             return 0

@@ -7,6 +7,7 @@ import http.client
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import openai
 import pytest
@@ -136,6 +137,43 @@ def test_chat_is_the_dialogue_as_a_play(client: openai.OpenAI) -> None:
     assert "".join(token.token for token in choice.logprobs.content) == choice.message.content
 
 
+def test_a_body_that_is_no_json_is_refused_with_the_routes_own_example(address: str) -> None:
+    for path, name in (("/v1/completions", "prompt"), ("/v1/chat/completions", "messages")):
+        message = ask(address, path, b"{").content["error"]["message"]
+        assert message.startswith(f'the body is no JSON; send an object such as {{"{name}": ')
+
+
+@pytest.mark.parametrize("dumped", [True, False])
+def test_an_answer_that_was_streamed_is_fed_back(client: openai.OpenAI, dumped: bool) -> None:
+    question: Any = {"role": "user", "content": "Who calls?"}
+    with client.chat.completions.stream(model=MODEL, messages=[question], seed=4, max_tokens=12, stop=["a"]) as stream:
+        for _ in stream:
+            pass
+    message = stream.current_completion_snapshot.choices[0].message
+    assert not dumped or "parsed" in message.model_dump()
+    fed: Any = message.model_dump() if dumped else message
+    assert client.chat.completions.create(model=MODEL, messages=[question, fed, question], max_tokens=3).choices
+
+
+@pytest.mark.parametrize("dumped", [True, False])
+def test_an_answer_is_fed_back_as_the_client_has_it(client: openai.OpenAI, dumped: bool) -> None:
+    question: Any = {"role": "user", "content": "Who calls?"}
+    message = client.chat.completions.create(model=MODEL, messages=[question], seed=4, max_tokens=12).choices[0].message
+    fed: Any = message.model_dump() if dumped else message
+    assert not dumped or {"tool_calls", "function_call", "audio", "annotations", "refusal"} <= set(fed)
+    answer = client.chat.completions.create(model=MODEL, messages=[question, fed, question], seed=4, max_tokens=12)
+    by_hand: Any = [question, {"role": "assistant", "content": message.content}, question]
+    same = client.chat.completions.create(model=MODEL, messages=by_hand, seed=4, max_tokens=12)
+    assert answer.choices[0].message.content == same.choices[0].message.content
+    for name in ("tool_calls", "annotations"):
+        again: Any = {"role": "assistant", "content": message.content, name: []}
+        assert client.chat.completions.create(model=MODEL, messages=[question, again, question], max_tokens=1).choices
+    with pytest.raises(openai.BadRequestError, match=r"messages\[1\]\.tool_calls is ") as caught:
+        calls: Any = {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "type": "function"}]}
+        client.chat.completions.create(model=MODEL, messages=[question, calls])
+    assert caught.value.param == "messages[1].tool_calls"
+
+
 def test_langchain_talks_and_streams(address: str) -> None:
     from langchain_openai import ChatOpenAI
     from pydantic import SecretStr
@@ -178,9 +216,64 @@ def test_a_body_that_is_none_is_refused(address: str, body: bytes) -> None:
     assert answer.status == 400 and answer.content["error"]["message"]
 
 
-def test_neutral_values_are_accepted(address: str) -> None:
-    neutral = {"best_of": 1, "suffix": "", "user": "me", "logit_bias": {}, "n": None, "logprobs": None, "stop": None}
-    assert ask(address, "/v1/completions", {"model": MODEL, "prompt": "a", **neutral}).status == 200
+NEUTRAL: dict[str, list[object]] = {
+    "n": [None, 1],
+    "stop": [None, []],
+    "user": [None, "me"],
+    "logit_bias": [None, {}],
+    "stream_options": [None],
+    "service_tier": [None, "auto", "default"],
+    "store": [None, False],
+    "metadata": [None, {}],
+    "prompt_cache_key": [None, "mine"],
+    "safety_identifier": [None, "mine"],
+    "seed": [None],
+    "model": [None],
+}
+NEUTRAL_IN_CHAT: dict[str, list[object]] = {
+    "response_format": [None, {"type": "text"}],
+    "modalities": [None, ["text"]],
+    "audio": [None],
+    "prediction": [None],
+    "reasoning_effort": [None, "none"],
+    "verbosity": [None, "medium"],
+    "web_search_options": [None],
+    "moderation": [None],
+    "tools": [None, []],
+    "tool_choice": [None, "none", "auto"],
+    "parallel_tool_calls": [None, True, False],
+    "functions": [None, []],
+    "function_call": [None, "none", "auto"],
+    "logprobs": [None, False],
+    "top_logprobs": [None],
+    "max_completion_tokens": [None],
+}
+NEUTRAL_IN_COMPLETIONS: dict[str, list[object]] = {
+    "best_of": [None, 1],
+    "suffix": [None, ""],
+    "echo": [None, False],
+    "logprobs": [None],
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "neutral"),
+    [
+        ("/v1/completions", {"prompt": "a", "max_tokens": 1}, NEUTRAL | NEUTRAL_IN_COMPLETIONS),
+        (
+            "/v1/chat/completions",
+            {"messages": [{"role": "user", "content": "a"}], "max_tokens": 1},
+            NEUTRAL | NEUTRAL_IN_CHAT,
+        ),
+    ],
+)
+def test_neutral_values_are_accepted(
+    address: str, path: str, body: dict[str, object], neutral: dict[str, list[object]]
+) -> None:
+    for place in range(max(map(len, neutral.values()))):
+        fields = {name: values[min(place, len(values) - 1)] for name, values in neutral.items()}
+        answer = ask(address, path, {**body, **fields})
+        assert answer.status == 200, answer.content
 
 
 def test_other_methods_and_paths_are_error_objects(address: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gpt.ui.figures import count, nats, size
+from gpt.ui.figures import count, nats
 
 
 @pytest.mark.parametrize(
@@ -12,13 +12,6 @@ from gpt.ui.figures import count, nats, size
 )
 def test_count_has_three_digits(number: int, text: str) -> None:
     assert count(number) == text
-
-
-@pytest.mark.parametrize(
-    ("number", "text"), [(12, "12 B"), (32_100, "32.1 kB"), (16_400_000, "16.4 MB"), (2 * 10**9, "2.0 GB")]
-)
-def test_size_is_decimal(number: int, text: str) -> None:
-    assert size(number) == text
 
 
 def test_nats_prefers_the_sliding_figure() -> None:

@@ -46,6 +46,14 @@ def test_value_only_grows_and_reads_back() -> None:
     assert all(json.loads(line) for line in transcript.value.split("\n")[:-1])
 
 
+def test_a_tokenizer_is_read_back() -> None:
+    transcript = Transcript()
+    assert transcript.tokenizer() == ""
+    transcript.add_chunk(chunk(" soft", token(" soft")))
+    transcript.add_tokenizer("bpe 1")
+    assert Transcript(transcript.value).tokenizer() == "bpe 1"
+
+
 def test_value_never_has_a_tag() -> None:
     transcript = Transcript()
     transcript.add_plain("<script>alert(1)</script>")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from gpt.errors import CheckpointError
 from gpt.vertex.artifact import Artifact
+from gpt.vertex.bucket import Storage
 from tests.gpt.vertex.deploying import make_checkpoint
 
 ROOT = "gs://a-bucket/folder"
@@ -32,6 +34,21 @@ def test_address_changes_with_every_file(checkpoint: Path, name: str) -> None:
     content[position] ^= 1
     path.write_bytes(content)
     assert Artifact(checkpoint, ROOT).digest != before
+
+
+def test_upload_tells_each_file_with_its_size(checkpoint: Path) -> None:
+    class Nowhere:
+        def list(self, address: str) -> dict[str, int]:
+            return {}
+
+        def upload(self, path: Path, address: str) -> None:
+            pass
+
+    told: list[str] = []
+    assert Artifact(checkpoint, ROOT).upload(cast("Storage", Nowhere()), told.append) == len(told)
+    sizes = dict(line.removeprefix("uploading ").split(", ") for line in told)
+    assert sizes["config.json"] == f"{(checkpoint / 'config.json').stat().st_size} B"
+    assert sizes["model.safetensors"].endswith(" kB") and not [size for size in sizes.values() if size[:3] == "0.0"]
 
 
 def test_file_that_belongs_to_no_checkpoint_is_left_out(checkpoint: Path) -> None:

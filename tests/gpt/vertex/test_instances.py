@@ -90,6 +90,16 @@ def test_null_draws_the_seed_and_leaves_out_log_probabilities() -> None:
         (body(instances=[{"prompt": "a"}, {}]), "instance 1 has no prompt"),
         (body(instances=[{"prompt": "a"}, {"prompt": ""}]), "instance 1: prompt is empty"),
         (body(instances=[{"prompt": "a", "text": "b"}]), "instance 0 has 'text', which is unknown"),
+        (
+            body(stream=True),
+            "the body has 'stream', which belongs in parameters, beside instances; "
+            'send {"instances": [...], "parameters": {"stream": true}}',
+        ),
+        (
+            body(instances=[{"prompt": "a", "stream": True}]),
+            "instance 0 has 'stream', which belongs in parameters, beside instances; ",
+        ),
+        (body(stop=["x" * 50]), '"parameters": {"stop": ...}}'),
         (body(instances=[{"prompt": 5}]), "prompt is int; pass a string"),
         (body(instances=[{"prompt": "\ud800"}]), "half a character"),
         (body(signature="x"), "the body has 'signature', which is unknown"),
@@ -118,7 +128,7 @@ def test_null_draws_the_seed_and_leaves_out_log_probabilities() -> None:
         (body({"stream": 1}), "stream is 1"),
         (body({"stream": True}, instances=[{"prompt": "a"}] * 2), "stream is true for 2 instances"),
     ],
-    ids=range(41),
+    ids=range(44),
 )
 def test_nonsense_is_refused_with_its_name_and_what_is_allowed(sent: bytes, words: str) -> None:
     with pytest.raises(RequestError) as caught:

@@ -71,6 +71,9 @@ def test_job_trains_tells_its_state_and_leaves_the_checkpoint(
     names = emulator.storage.names(BUCKET)
     assert "runs/tiny-1/model/model.safetensors" in names
     assert f"runs/tiny-1/text/{text.name}" in names
+    assert job.main(["cancel", "tiny-1"]) == 0
+    ended = rf"job \d+ of the run tiny-1 has ended already: succeeded; its run is in gs://{BUCKET}/runs/tiny-1\n"
+    assert re.fullmatch(ended, capsys.readouterr().err)
     assert job.main(["list"]) == 0
     listed = capsys.readouterr().out.splitlines()
     assert [line.split("\t")[1:3] for line in listed] == [["tiny-1", "succeeded"]]
