@@ -96,6 +96,14 @@ def asks_as_a_harness(words: list[str], clone: Path) -> None:
     assert f"python -m gpt.hub export laptop {folder} --format transformers" in commands() and not asked
 
 
+def sweeps_two_rows(words: list[str], clone: Path) -> None:
+    """Run the command on rows of two steps of the preset for tests, without the seconds: whole, it takes an hour."""
+    file = clone / words[3]
+    file.write_text('[base]\npreset = "tiny"\nmax_steps = 2\n[rows.gelu]\nactivation = "gelu_tanh"\n', encoding="utf-8")
+    at = words.index("--seconds")
+    execute([*python(words[:at] + words[at + 2 :]), "--device", "cpu"], clone)
+
+
 def _parser(words: list[str]) -> argparse.ArgumentParser:
     module = "app" if words[1] == "app.py" else words[words.index("-m") + 1]
     parsers = {
@@ -204,6 +212,8 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("python -m train --help", runs),
     ("python -m train --estimate *", runs),
     ("python -m train.corpus_report *", runs),
+    ("python -m train.sweep train/*", sweeps_two_rows),
+    ("python -m train.sweep --table *", runs),
     ("python -m train.job start *", starts_a_job),
     ("python -m train.job list", runs),
     ("python -m train.job *", parses),
