@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from gpt.atomic import hold
 from gpt.errors import TrainingError
 from tests.train.sweep_result import TINY, refusal, result
 from tests.train.tiny_run import ROOT, assert_same_run, metrics, options
@@ -268,6 +269,14 @@ def test_run_that_a_killed_sweep_left_is_waited_for(
     assert [line.steps for line in read_results(out / "results.jsonl")] == [300]
 
 
+def test_second_sweep_in_the_folder_is_refused(
+    rows: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with hold(tmp_path):
+        assert sweep(rows(), tmp_path) == 1
+    assert "another sweep works in" in refusal(capsys)
+
+
 @pytest.mark.timeout(300)
 def test_ctrl_c_saves_the_run_and_the_same_command_goes_on(
     rows: Callable[..., Path],
@@ -275,20 +284,18 @@ def test_ctrl_c_saves_the_run_and_the_same_command_goes_on(
     start: Callable[..., subprocess.Popen[str]],
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    file, out = rows("", "max_steps = 500\nsave_interval = 500\nsample_tokens = 0\neval_interval = 500\n"), tmp_path
+    file, out = rows("", "max_steps = 2000\nsave_interval = 2000\nsample_tokens = 0\neval_interval = 2000\n"), tmp_path
     run = out / "base-seed1"
     first = start(file, out)
     wait_for_step(first, run, 1)
-    assert sweep(file, out) == 1
-    assert "another sweep works in" in refusal(capfd)
     first.send_signal(signal.SIGINT)
     output, errors = first.communicate(timeout=100)
     assert first.returncode == 130 and output == "" and errors.endswith("stopped; the same command goes on\n")
     status, state = read_status(run), json.loads((run / "state" / "state.json").read_text(encoding="utf-8"))
-    assert status is not None and status.state == "paused" and 0 < state["step"] < 500
+    assert status is not None and status.state == "paused" and 0 < state["step"] < 2000
     assert sweep(file, out) == 0
     assert "1 of 1: base, seed 1: block" in capfd.readouterr().err
-    assert [line.steps for line in read_results(out / "results.jsonl")] == [500]
+    assert [line.steps for line in read_results(out / "results.jsonl")] == [2000]
 
 
 def test_process_that_fails_is_heard(tmp_path: Path) -> None:
