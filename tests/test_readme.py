@@ -25,6 +25,7 @@ import tests.emulator.__main__
 import train.__main__
 import train.evaluate
 import train.job
+import train.memorised
 from gpt.api.schema import MAX_CHOICES
 from gpt.checkpoint_info import read_info
 from tests import cloud_commands
@@ -102,6 +103,7 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
         "train": train.__main__,
         "train.evaluate": train.evaluate,
         "train.job": train.job,
+        "train.memorised": train.memorised,
         "gpt.generate": gpt.generate,
         "gpt.hub": gpt.hub.__main__,
         "tests.emulator": tests.emulator.__main__,
@@ -214,6 +216,8 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("python -m train *", trains_two_steps),
     ("python -m train.evaluate checkpoints/tiny-run/best *", runs),
     ("python -m train.evaluate *", parses),
+    ("python -m train.memorised checkpoints/tiny-run/best *", runs),
+    ("python -m train.memorised *", parses),
     ("torchrun --standalone --nproc_per_node=2 *--device cpu*", runs_under_torchrun),
     ("torchrun *", parses_under_torchrun),
     ("python -m tests.benchmarks * --help", runs),

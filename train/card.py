@@ -97,8 +97,8 @@ def with_memorisation(card: str, rows: Sequence[Mapping[str, str | float]]) -> s
     section = f"""{MEMORISATION_TITLE}
 
 The longest run of characters that a text of {rows[0]["characters"]:,} has in common with the training part: texts drawn
-from this model, drawn from n-grams of the training part, and cut from the validation part, where nobody can have copied.
-The last column is the part of all their characters that stands in common runs of 50 or more.
+from this model, drawn from n-grams of the training part, and cut from the validation part, where nobody copied. The
+last column is the part of all their characters that stands in common runs of 50 or more.
 
 | texts | number | median | 90th percentile | maximum | in runs of 50 or more |
 |---|---|---|---|---|---|

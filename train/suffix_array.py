@@ -57,7 +57,7 @@ class SuffixArray:
             high[open_] = np.where(after, high[open_], middle)
         return best
 
-    def _numbers_of(self, characters: NDArray[np.uint32]) -> list[NDArray[np.int32]]:
+    def _numbers_of(self, characters: NDArray[np.int64]) -> list[NDArray[np.int32]]:
         """The levels of another text in this one's numbers; -1 for what this one does not have as a whole."""
         levels = [_looked_up(self.alphabet, characters)]
         for level, pairs in enumerate(self._pairs):
@@ -88,8 +88,8 @@ class SuffixArray:
         return equal
 
 
-def _code_points(text: str) -> NDArray[np.uint32]:
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+def _code_points(text: str) -> NDArray[np.int64]:
+    return np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32).astype(np.int64)
 
 
 def _paired(numbers: NDArray[np.int32], distance: int, behind: int) -> NDArray[np.int64]:
