@@ -23,6 +23,7 @@ import gpt.hub.__main__
 import gpt.vertex.deploy
 import tests.emulator.__main__
 import train.__main__
+import train.blind
 import train.evaluate
 import train.job
 import train.memorised
@@ -101,6 +102,7 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
     module = "app" if words[1] == "app.py" else words[words.index("-m") + 1]
     parsers = {
         "train": train.__main__,
+        "train.blind": train.blind,
         "train.evaluate": train.evaluate,
         "train.job": train.job,
         "train.memorised": train.memorised,
@@ -218,6 +220,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("python -m train.evaluate *", parses),
     ("python -m train.memorised checkpoints/tiny-run/best *", runs),
     ("python -m train.memorised *", parses),
+    ("python -m train.blind *", parses),
     ("torchrun --standalone --nproc_per_node=2 *--device cpu*", runs_under_torchrun),
     ("torchrun *", parses_under_torchrun),
     ("python -m tests.benchmarks * --help", runs),
