@@ -17,7 +17,7 @@ _one_at_a_time = threading.Lock()
 def compile_elsewhere() -> bool:
     """Let another process put the compiled code on disk, from where it is loaded in a quarter of a second.
 
-    Compiling here would take the interpreter from the threads that make text meanwhile. It takes about ten seconds
+    Compiling here would take the interpreter from the threads that make text meanwhile. It takes about twenty seconds
     once on a machine; should this program end before, the other process finishes for the next one.
 
     Returns:

@@ -10,7 +10,7 @@ row, and the text goes on from there: positions cannot slide, and one reading ev
 one at every token. The last token then sees between half a context and a whole one.
 
 **Two paths.** PyTorch advances the rows on every device. On a CPU at float32 a second path, compiled by numba, takes
-over as soon as it is ready, in the midst of texts too: another process compiles it, which takes ten seconds once on a
+over as soon as it is ready, in the midst of texts too: another process compiles it, which takes 20 seconds once on a
 machine; after that it is loaded from the disk. Where it cannot run, `path` says why, and PyTorch goes on.
 
 **What a seed repeats.** Each request draws from a generator of its own, one number a token, so what runs beside it

@@ -312,3 +312,16 @@ def test_figures_that_are_none_are_refused_in_a_sentence(tmp_path, capsys):
     assert command.main(["--draw", str(tmp_path / "none.json")]) == 1
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 2 and "is no file of figures" in said[0] and "cannot be read" in said[1]
+
+
+def test_training_measures_every_preset_or_those_that_are_named(monkeypatch, capsys):
+    from tests.benchmarks import training
+
+    measured = list[tuple[str, int]]()
+    monkeypatch.setattr(training, "_compare", lambda preset, batch_size, *_: measured.append((preset, batch_size)))
+    training.run([], Record())
+    training.run(["character", "--batch-size", "2"], Record())
+    assert measured == [("shakespeare", 64), ("character", 16), ("character", 2)]
+    with pytest.raises(SystemExit):
+        training.run(["gpt5"], Record())
+    assert "'gpt5' is none of shakespeare, character" in capsys.readouterr().err

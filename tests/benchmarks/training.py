@@ -39,7 +39,8 @@ def run(arguments: list[str], record: Record) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("presets", choices=SHAPES, nargs="*", help="whose models (all)")
+    names = ", ".join(SHAPES)
+    parser.add_argument("presets", type=_preset, nargs="*", metavar="PRESET", help=f"of {names}: whose models (all)")
     parser.add_argument("--rounds", type=int, default=7, metavar="N", help="steps of each (%(default)s)")
     parser.add_argument("--batch-size", type=int, metavar="N", help="sequences in a batch (the preset's own)")
     parser.add_argument("--curve", type=int, metavar="STEPS", help="print both loss curves over so many steps instead")
@@ -51,6 +52,13 @@ def run(arguments: list[str], record: Record) -> None:
             serve(_step(options.serve, preset, batch_size))
         else:
             _compare(preset, batch_size, options, record)
+
+
+def _preset(name: str) -> str:
+    # argparse's choices refuse that none is given.
+    if name not in SHAPES:
+        raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(SHAPES)}")
+    return name
 
 
 def _compare(preset: str, batch_size: int, options: argparse.Namespace, record: Record) -> None:

@@ -33,6 +33,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_random_checkpoint(tmp_path_factory.mktemp("checkpoints") / "tiny")
 
 
+@pytest.fixture(scope="module")
+def slow_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of twelve million parameters: a long text takes seconds."""
+    return save_random_checkpoint(tmp_path_factory.mktemp("checkpoints") / "slow", embed_dim=1024)
+
+
 @pytest.fixture(autouse=True)
 def outside_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in VARIABLES:
@@ -105,9 +111,9 @@ def test_it_listens_on_all_addresses_in_a_container_and_on_this_machine_by_hand(
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
-def test_signal_lets_texts_end_and_refuses_new_ones(checkpoint: Path, stop: signal.Signals) -> None:
-    with started("--checkpoint", str(checkpoint), "--port", "0") as (process, address):
-        with streaming(address, max_new_tokens=3000, seed=1) as events:
+def test_signal_lets_texts_end_and_refuses_new_ones(slow_checkpoint: Path, stop: signal.Signals) -> None:
+    with started("--checkpoint", str(slow_checkpoint), "--port", "0") as (process, address):
+        with streaming(address, max_new_tokens=1500, seed=1) as events:
             next(events)
             process.send_signal(stop)
             eventually(lambda: ask(address, b"", method="GET", path="/health").status == 503)
@@ -121,9 +127,9 @@ def test_signal_lets_texts_end_and_refuses_new_ones(checkpoint: Path, stop: sign
     assert log[-1]["message"] == "stopped"
 
 
-def test_time_to_end_is_limited(checkpoint: Path) -> None:
-    with started("--checkpoint", str(checkpoint), "--port", "0", "--drain-s", "0") as (process, address):
-        with streaming(address, max_new_tokens=4096, seed=1, logprobs=20) as events:  # which take their time
+def test_time_to_end_is_limited(slow_checkpoint: Path) -> None:
+    with started("--checkpoint", str(slow_checkpoint), "--port", "0", "--drain-s", "0") as (process, address):
+        with streaming(address, max_new_tokens=4096, seed=1) as events:
             next(events)
             process.send_signal(signal.SIGTERM)
             assert all("finish_reason" not in event for event in _until_broken(events))
@@ -136,8 +142,8 @@ def _until_broken(events: Iterator[dict]) -> Iterator[dict]:
         yield from events
 
 
-def test_second_signal_ends_it_at_once(checkpoint: Path) -> None:
-    with started("--checkpoint", str(checkpoint), "--port", "0") as (process, address):
+def test_second_signal_ends_it_at_once(slow_checkpoint: Path) -> None:
+    with started("--checkpoint", str(slow_checkpoint), "--port", "0") as (process, address):
         with streaming(address, max_new_tokens=4096, seed=1) as events:
             next(events)
             process.send_signal(signal.SIGTERM)
