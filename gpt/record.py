@@ -29,6 +29,8 @@ class TrainingRecord:
         nats_per_character: validation figures by protocol, "block" and "sliding".
         curve: one entry an evaluation, with "step" and, in nats per token, "train_loss" and "val_loss".
         best_step: the step whose weights these are.
+        memorisation: what texts have in common with the training text, one entry a source of texts, with "source" and
+            "longest" in words, and numbers; `python -m train.memorised --record` writes it.
     """
 
     preset: str = ""
@@ -46,10 +48,14 @@ class TrainingRecord:
     nats_per_character: dict[str, float] = field(default_factory=dict)
     curve: list[dict[str, float]] = field(default_factory=list)
     best_step: int = 0
+    memorisation: list[dict[str, str | float]] = field(default_factory=list)
 
     def to_json(self) -> str:
-        """The record as JSON text."""
-        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+        """The record as JSON text; without `memorisation` where that is not known, as before there was such a field."""
+        values = dataclasses.asdict(self)
+        if not self.memorisation:
+            del values["memorisation"]
+        return json.dumps(values, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> TrainingRecord:
@@ -81,4 +87,9 @@ class TrainingRecord:
                 isinstance(figure, (int, float)) for figure in figures.values()
             ):
                 raise CheckpointError(f"the training record's figures are {figures!r}; they must be numbers with names")
+        for row in values.get("memorisation", []):
+            if not isinstance(row, dict) or not all(isinstance(value, (str, int, float)) for value in row.values()):
+                raise CheckpointError(
+                    f"the training record's memorisation has {row!r}; it must be words and numbers with names"
+                )
         return cls(**values)

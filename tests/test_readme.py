@@ -23,8 +23,10 @@ import gpt.hub.__main__
 import gpt.vertex.deploy
 import tests.emulator.__main__
 import train.__main__
+import train.blind
 import train.evaluate
 import train.job
+import train.memorised
 from gpt.api.schema import MAX_CHOICES
 from gpt.checkpoint_info import read_info
 from tests import cloud_commands
@@ -108,8 +110,10 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
     module = "app" if words[1] == "app.py" else words[words.index("-m") + 1]
     parsers = {
         "train": train.__main__,
+        "train.blind": train.blind,
         "train.evaluate": train.evaluate,
         "train.job": train.job,
+        "train.memorised": train.memorised,
         "gpt.generate": gpt.generate,
         "gpt.hub": gpt.hub.__main__,
         "tests.emulator": tests.emulator.__main__,
@@ -224,6 +228,9 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("python -m train *", trains_two_steps),
     ("python -m train.evaluate checkpoints/tiny-run/best *", runs),
     ("python -m train.evaluate *", parses),
+    ("python -m train.memorised checkpoints/tiny-run/best *", runs),
+    ("python -m train.memorised *", parses),
+    ("python -m train.blind *", parses),
     ("torchrun --standalone --nproc_per_node=2 *--device cpu*", runs_under_torchrun),
     ("torchrun *", parses_under_torchrun),
     ("python -m tests.benchmarks * --help", runs),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from gpt.config import GPTConfig
 from gpt.record import TrainingRecord
 from train.config import TrainConfig
+
+MEMORISATION_TITLE = "## Memorisation"
 
 
 def model_card(
@@ -36,7 +40,7 @@ def model_card(
     optimizer = f"AdamW {settings.learning_rate:g}"
     if settings.muon_learning_rate:
         optimizer += f", Muon {settings.muon_learning_rate:g} on the blocks' matrices"
-    return f"""# {name}
+    card = f"""# {name}
 
 {num_parameters:,} parameters, trained from {settings.init or "nothing"} on {record.corpus}
 ({record.corpus_characters:,} characters, the first {settings.train_fraction:.0%} of them for training) by
@@ -73,3 +77,37 @@ A sample at temperature 0.8:
 {sample.strip()}
 ```
 """
+    return with_memorisation(card, record.memorisation) if record.memorisation else card
+
+
+def with_memorisation(card: str, rows: Sequence[Mapping[str, str | float]]) -> str:
+    """The card with the table of what texts have in common with the training text.
+
+    It takes the place of an older one, or stands at the end.
+
+    Args:
+        card: Markdown.
+        rows: the record's, at least one: `train.shared_runs.SharedRuns` as dictionaries.
+    """
+    lines = "\n".join(
+        f"| {row['source']} | {row['texts']} | {row['median']:g} | {row['percentile_90']:g} | {row['maximum']} "
+        f"| {row['covered']:.2%} |"
+        for row in rows
+    )
+    section = f"""{MEMORISATION_TITLE}
+
+The longest run of characters that a text of {rows[0]["characters"]:,} has in common with the training part: texts drawn
+from this model, drawn from n-grams of the training part, and cut from the validation part, where nobody copied. The
+last column is the part of all their characters that stands in common runs of 50 or more.
+
+| texts | number | median | 90th percentile | maximum | in runs of 50 or more |
+|---|---|---|---|---|---|
+{lines}
+
+`python -m train.memorised` prints them again, and the longest runs themselves.
+"""
+    before, found, behind = card.rpartition(f"\n{MEMORISATION_TITLE}\n")
+    if not found:
+        return f"{card.rstrip()}\n\n{section}"
+    _, next_title, rest = behind.partition("\n## ")
+    return f"{before}\n{section}" + (f"\n## {rest}" if next_title else "")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from gpt.errors import CheckpointError
@@ -17,7 +19,14 @@ def test_record_round_trips_through_json() -> None:
         curve=[{"step": 10, "train_loss": 3.0, "val_loss": 3.5}],
     )
     assert TrainingRecord.from_json(record.to_json()) == record
+    remembered = dataclasses.replace(record, memorisation=[{"source": "2-grams", "median": 7.5}])
+    assert TrainingRecord.from_json(remembered.to_json()) == remembered
     assert TrainingRecord.from_json("{}") == TrainingRecord()
+
+
+def test_record_without_memorisation_has_no_such_field() -> None:
+    """Versions that do not know the field refuse a record that has it."""
+    assert "memorisation" not in TrainingRecord(preset="tiny").to_json()
 
 
 @pytest.mark.parametrize(
@@ -33,6 +42,9 @@ def test_record_round_trips_through_json() -> None:
         ('{"curve": [1.5]}', "must be numbers with names"),
         ('{"corpus": "\\ud800"}', "not JSON"),
         ("[" * 100_000, "not JSON"),
+        ('{"memorisation": [[]]}', "must be words and numbers with names"),
+        ('{"memorisation": [{"source": []}]}', "must be words and numbers with names"),
+        ('{"memorisation": 3}', "memorisation is 3; it must be list"),
         ('{"curve": {}}', "curve is {}; it must be list"),
     ],
 )

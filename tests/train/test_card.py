@@ -6,7 +6,7 @@ import dataclasses
 
 from gpt.config import GPTConfig
 from gpt.record import TrainingRecord
-from train.card import model_card
+from train.card import model_card, with_memorisation
 from train.presets import PRESETS
 
 SETTINGS = PRESETS["laptop"].config
@@ -83,3 +83,29 @@ def test_card_leaves_out_what_was_not() -> None:
     assert "Muon" not in plain
     assert "learned positions" in plain
     assert "**1.4473** |\n\nThe figures" in plain
+
+
+ROW: dict[str, str | float] = {
+    "source": "temperature 0.8",
+    "texts": 64,
+    "characters": 1000,
+    "median": 24.5,
+    "percentile_90": 28.0,
+    "maximum": 36,
+    "covered": 0.0123,
+    "longest": "",
+}
+
+
+def test_card_has_what_texts_have_in_common_with_the_training_text() -> None:
+    assert "Memorisation" not in card()
+    text = card(record=dataclasses.replace(RECORD, memorisation=[ROW]))
+    assert "that a text of 1,000 has" in text
+    assert "|---|---|---|---|---|---|\n| temperature 0.8 | 64 | 24.5 | 28 | 36 | 1.23% |\n\n" in text
+    assert text == with_memorisation(card(), [ROW])
+
+
+def test_newer_figures_take_the_place_of_older_ones() -> None:
+    older = with_memorisation(card(), [{**ROW, "maximum": 99}]) + "\n## What was tried\n\nThis.\n"
+    newer = with_memorisation(older, [ROW])
+    assert newer == with_memorisation(card(), [ROW]) + "\n## What was tried\n\nThis.\n"

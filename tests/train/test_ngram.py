@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from train.corpus import load_corpus
-from train.ngram import DISCOUNT, ngram_ladder
+from train.ngram import DISCOUNT, NgramSampler, ngram_ladder
 
 DATA = Path(__file__).parents[2] / "data"
 TEXT = "the cat sat on the mat, and the hen sat on the hat."
@@ -56,3 +57,32 @@ def test_tiny_shakespeare_has_the_published_ladder() -> None:
     train_text, validation_text = load_corpus("shakespeare", DATA).split()
     found = [round(nats, 3) for nats in ngram_ladder(train_text, validation_text)]
     assert found == [3.347, 2.487, 2.056, 1.790, 1.692, 1.721]
+
+
+@pytest.mark.parametrize("order", [1, 2, 4, 6])
+@pytest.mark.parametrize("end", ["", " the", "xyz"])
+def test_drawn_characters_are_as_frequent_as_the_ladder_says(order: int, end: str) -> None:
+    train_text, draws = TEXT + "xyz" + TEXT + end, 20_000
+    drawn = Counter(NgramSampler(train_text).sample(order, draws, 1, prompt=train_text[-6:]))
+    for character in sorted(set(train_text)):
+        probability = math.exp(-ngram_ladder(train_text, character)[order - 1])
+        spread = math.sqrt(probability * (1 - probability) / draws)
+        assert drawn[character] / draws == pytest.approx(probability, abs=5 * spread)
+
+
+def test_drawn_texts_repeat_by_their_seed_and_go_on_from_themselves() -> None:
+    sampler = NgramSampler(TEXT * 3)
+    first, second = sampler.sample(6, 2, 40, seed=3)
+    assert len(first) == len(second) == 40 and first != second
+    assert [first, second] == sampler.sample(6, 2, 40, seed=3)
+    assert [first, second] != sampler.sample(6, 2, 40, seed=4)
+    # What follows one of its characters has followed it, but for the few draws that the discount gives away.
+    known = sum(first[start : start + 4] in TEXT * 3 for start in range(37))
+    assert known > 20
+
+
+def test_large_alphabet_has_the_orders_that_fit_a_number() -> None:
+    sampler = NgramSampler("".join(chr(0x4E00 + place) for place in range(5000)))
+    assert sampler.max_order == 5
+    (text,) = sampler.sample(5, 1, 10, prompt="\u4e00")
+    assert len(text) == 10 and set(text) <= {chr(0x4E00 + place) for place in range(5000)}
