@@ -112,6 +112,8 @@ class Engine:
         self._changed = threading.Condition()  # guards who runs and who waits, _thread, _compiled and _closed
         self._compiled: CompiledRows | None = None  # ready, and not yet taken
         self.path, self._int8 = "PyTorch", int8
+        if int8 and compiled is False:
+            raise ConfigError("int8 is True and compiled False; only the compiled path has int8: leave compiled out")
         if compiled or int8:
             self._get_ready(model)
             if self._compiled is None:

@@ -199,4 +199,8 @@ def _at_least(low: int) -> Callable[[str], int]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # all is closed; a thread that still loads compiled code must not outlive the interpreter

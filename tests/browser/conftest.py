@@ -31,7 +31,7 @@ CHROMIUM_FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-TIMEOUT_MS = 30_000
+TIMEOUT_MS = 45_000
 
 
 def _missing(reason: str) -> None:

@@ -112,6 +112,11 @@ def test_shipped_checkpoint_predicts_nearly_the_same(name):
     assert np.mean(divergences) < 0.001 and np.mean(agreed) > 0.95
 
 
+def test_it_cannot_be_had_without_the_compiled_path():
+    with pytest.raises(ConfigError, match="only the compiled path has int8"):
+        Engine(make_model(), int8=True, compiled=False)
+
+
 def test_a_processor_without_it_is_told_so(monkeypatch):
     monkeypatch.setattr("gpt.compiled.compiled_model.VNNI", False)
     with pytest.raises(ConfigError, match="int8 needs a processor with AVX-512 VNNI, which this one lacks"):
