@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gpt.completion import BackendInfo
+from tests.browser.field import fill_new
 from tests.fake_backend import FakeBackend
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobil
 
 def _inspect(page: Page, text: str) -> None:
     page.get_by_role("tab", name="Inspect").click()
-    page.fill("#inspected textarea", text)
+    fill_new(page, "#inspected textarea", text)
     page.click("#inspect")
     page.wait_for_selector(f"#inspect-note :text('{len(text)} tokens, read by laptop.')")
 

@@ -85,7 +85,7 @@ def test_choosing_an_alternative_of_a_running_text_stops_it_first(page: Page, ba
 
 
 def test_stop_keeps_the_text_and_frees_the_place(page: Page, backend: FakeBackend) -> None:
-    backend.delay_s = 0.02
+    backend.delay_s = 0.06
     page.click("#generate")
     page.wait_for_function(f"document.querySelectorAll('{TOKEN}').length > 10")
     page.click("#stop")

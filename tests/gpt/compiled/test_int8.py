@@ -20,7 +20,7 @@ from gpt.errors import ConfigError
 from gpt.model import GPT
 from tests.gpt.compiled.test_compiled_model import GREEDY, VARIANTS, ids_of, make, read
 from tests.tiny_engine import GREEDY as GREEDILY
-from tests.tiny_engine import make_engine, make_model, prompt, run
+from tests.tiny_engine import make_model, prompt, run
 
 ROOT = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.skipif(not VNNI, reason="this processor lacks AVX-512 VNNI")
@@ -83,7 +83,7 @@ def test_what_is_no_number_stays_in_its_row_and_a_row_of_zeros_is_one():
 
 def test_an_engine_that_is_asked_for_it_takes_it_from_the_first_token_on():
     model = make_model()
-    engine = make_engine(model, int8=True)
+    engine = Engine(model, background=False, int8=True)
     assert engine.path == "compiled, int8"
     texts = run(engine, *(engine.submit(prompt(3), GREEDILY, 40) for _ in range(2)))
     assert texts[0] == texts[1] and len(texts[0]) == 40

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -79,7 +80,11 @@ def test_text_is_the_one_that_this_machine_makes(tmp_path: Path) -> None:
     )
     try:
         with serving(local) as (_, address):
-            assert reads(f"http://{address}", request) == list(local.stream(request))
+            found, expected = reads(f"http://{address}", request), list(local.stream(request))
+        assert [replace(chunk, logprobs=()) for chunk in found] == [replace(chunk, logprobs=()) for chunk in expected]
+        # The engine may have changed over to its compiled path in between, and the last digits tell.
+        for one, other in zip(found, expected, strict=True):
+            assert [each.logprob for each in one.logprobs] == pytest.approx([each.logprob for each in other.logprobs])
     finally:
         local.close()
 

@@ -30,6 +30,8 @@ from tests.gpt.vertex.serving import PROMPT, ask, eventually, serving, streaming
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBackend]:
     backend = LocalBackend.from_checkpoint(save_random_checkpoint(tmp_path_factory.mktemp("tiny"), nats=4.5))
+    while backend._engine.path.endswith("getting ready"):  # the last digits tell the two paths apart
+        list(backend.stream(CompletionRequest(prompt="a", max_new_tokens=1)))
     yield backend
     backend.close()
 
