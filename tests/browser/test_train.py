@@ -208,6 +208,7 @@ def test_file_that_is_no_text_is_refused_in_words(
     upload(training_page, tmp_path, content, "bad.txt")
     training_page.wait_for_selector(f"#train-refusal p:has-text('{words}')")
     assert "bad" not in training_page.input_value("#train-data input")
+    training_page.wait_for_timeout(1000)  # the field that refused is drawn anew, and takes the next text then
     upload(training_page, tmp_path, SONNETS[:20_000].encode(), "good.txt")
     training_page.wait_for_function("document.querySelector('#train-data input').value.includes('good, yours')")
     training_page.wait_for_selector("#train-refusal p", state="detached")
