@@ -17,8 +17,8 @@ _ONE = np.float32(1.0)
 _HALF = np.float32(0.5)
 _LOG2E = np.float32(1.4426950408889634)
 _LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
-_ROUND = np.float32(12582912.0)  # 1.5 * 2**23: adding it leaves a float32's nearest whole number in its low bits
-_ROUND_BITS = np.int32(0x4B400000)
+ROUND = np.float32(12582912.0)  # 1.5 * 2**23: adding it leaves a float32's nearest whole number in its low bits
+ROUND_BITS = np.int32(0x4B400000)
 _LOWEST, _HIGHEST = np.float32(-87.0), np.float32(88.0)
 _C2, _C3, _C4, _C5, _C6, _C7 = (np.float32(1 / n) for n in (2, 6, 24, 120, 720, 5040))
 
@@ -32,11 +32,11 @@ def exp(x):
     """
     zero = x < _LOWEST
     x = min(max(x, _LOWEST), _HIGHEST)
-    shifted = x * _LOG2E + _ROUND
-    n = shifted - _ROUND
+    shifted = x * _LOG2E + ROUND
+    n = shifted - ROUND
     r = (x - n * _LN2_HIGH) - n * _LN2_LOW
     e = ((((((_C7 * r + _C6) * r + _C5) * r + _C4) * r + _C3) * r + _C2) * r + _ONE) * r + _ONE
-    power = float_of_bits(np.int32((bits_of_float(shifted) - _ROUND_BITS + np.int32(127)) << np.int32(23)))
+    power = float_of_bits(np.int32((bits_of_float(shifted) - ROUND_BITS + np.int32(127)) << np.int32(23)))
     return np.float32(0.0) if zero else e * power
 
 

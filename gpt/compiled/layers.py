@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from gpt.compiled.functions import exp, gelu, gelu_tanh, relu
+from gpt.compiled.functions import ROUND, ROUND_BITS, exp, gelu, gelu_tanh, relu
 from gpt.compiled.kernel import kernel, summing
 from gpt.compiled.memory import bits_of_float, bytes_of, integers, reals, words
 from gpt.compiled.panel import (
@@ -32,8 +32,6 @@ _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
 _EPS = np.float32(np.finfo(np.float32).eps)
 _LARGEST = np.float32(127.0)
 _SMALLEST = np.float32(np.finfo(np.float32).tiny)
-_ROUND = np.float32(12582912.0)  # 1.5 * 2**23: adding it leaves the nearest whole number in a float32's low bits
-_ROUND_BITS = np.int32(0x4B400000)
 
 
 @kernel
@@ -85,7 +83,7 @@ def quantise(s, source, stride, depth, row):
     if finite != _ZERO:  # a number that is none makes the whole row so
         largest, times = np.float32(np.nan), _ZERO
     for d in range(depth):
-        code = bits_of_float(x[d] * times + _ROUND) - _ROUND_BITS
+        code = bits_of_float(x[d] * times + ROUND) - ROUND_BITS
         codes[d] = code
         total += code
     for d in range(depth, s.codes_width):

@@ -115,15 +115,25 @@ class Setup:
         return chosen_config(usual_config(preset, base or "", data), values)
 
     def suit(self, data: str | None, preset: str, base: str | None) -> list[Any]:
-        """Updates after another text, preset or base was chosen: settings that suit the text, and facts about it."""
-        data = data if data in [value for _, value in self.choices()] else self._default_data()
-        choices = gr.update(choices=self.choices(), value=data)
+        """Updates after another text, preset or base was chosen: settings that suit the text, and facts about it.
+
+        The choice of the text stays where it is one, also where another was made or uploaded meanwhile.
+        """
+        chosen, data = data, data if data in [value for _, value in self.choices()] else self._default_data()
         try:
             corpus = self._load(data)
         except GPTError as error:
             facts, fields = note(sentence(error), "warn"), self.form.resting(False)
             name = self._name(data, preset, "")
-            return [choices, gr.update(visible=self.lacks(data)), facts, gr.skip(), gr.skip(), *fields, name]
+            return [
+                self._listed(chosen, data),
+                gr.update(visible=self.lacks(data)),
+                facts,
+                gr.skip(),
+                gr.skip(),
+                *fields,
+                name,
+            ]
         bases, left_out = self._bases(corpus)
         base = base if base in [value for _, value in bases] else NOTHING
         try:
@@ -134,7 +144,7 @@ class Setup:
             facts = note(sentence(error), "bad")
         fields = self.form.updates(config) if config else self.form.resting(False)
         return [
-            choices,
+            self._listed(chosen, data),
             gr.update(visible=False),
             facts,
             gr.update(info=_summary(preset)),
@@ -142,6 +152,10 @@ class Setup:
             *fields,
             self._name(data, preset, base),
         ]
+
+    def _listed(self, chosen: str | None, data: str) -> Any:
+        """The list of texts as it is now; its value only where what was chosen is none of them."""
+        return gr.update(choices=self.choices()) | ({} if data == chosen else {"value": data})
 
     def check(self, config: TrainConfig) -> None:
         """Raise CorpusError if the text cannot be trained on with these settings."""

@@ -162,3 +162,9 @@ def test_text_that_is_too_short_for_the_settings_stops_the_start(setup: Setup, r
     config = setup.config("data/texts/short.txt", "tiny", "", *values({**form, "sequence_dim": {"value": 300}}))
     with pytest.raises(CorpusError, match="the text is too short for a context of 300 tokens"):
         setup.check(config)
+
+
+def test_choice_of_a_text_is_left_alone_where_it_is_one(setup: Setup) -> None:
+    """Another may have been uploaded since: only a choice that is none is replaced."""
+    assert "value" not in shown(setup, "sonnets")["data"]
+    assert shown(setup, "gone.txt")["data"]["value"] == "sonnets"
