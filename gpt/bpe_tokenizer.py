@@ -106,6 +106,18 @@ class BPETokenizer:
         """The tokens of `ids`, joined, in UTF-8."""
         return self.decode(ids).encode()
 
+    def merge_rules(self) -> list[tuple[int, int, int]]:
+        """The ids of a left and a right token and of the one that they become, the first learnt first."""
+        ids = {token: token_id for token_id, token in enumerate(self._vocabulary)}
+        return [(ids[left], ids[right], ids[left + right]) for left, right in self._merges]
+
+    def unmerged(self, text: str) -> tuple[list[int], list[int]]:
+        """The ids of the text's characters, and how many of them each piece has within which tokens merge."""
+        check_characters(text, self._characters)
+        ids = {token: token_id for token_id, token in enumerate(self._vocabulary) if len(token) == 1}
+        pieces = _splitter(self._split_pattern).pre_tokenize_str(text)
+        return [ids[character] for character in text], [end - start for _, (start, end) in pieces]
+
     def save(self, folder: Path) -> None:
         """Write tokenizer.json."""
         write_description(

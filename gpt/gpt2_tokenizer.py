@@ -21,6 +21,10 @@ SHA256 = "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"
 END_OF_TEXT = "<|endoftext|>"
 END_OF_TEXT_ID = 50256
 
+# The bytes that the file writes as themselves, in the order of their ids, and those behind them.
+_PRINTABLE = (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))
+_OTHERS = tuple(byte for byte in range(256) if byte not in _PRINTABLE)
+
 # How GPT-2 cuts a text into pieces before merging: English clitics, then words, numbers and marks with the space
 # before them, then white space, of which the last space before a word is left to the word.
 SPLIT_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -104,6 +108,19 @@ class GPT2Tokenizer:
         check_ids(ids, self.vocab_dim)
         return self._encoding.decode_bytes(ids)
 
+    def merge_rules(self) -> list[tuple[int, int, int]]:
+        """The ids of a left and a right token and of the one that they become, the first learnt first."""
+        ranks = mergeable_ranks(self._vocab_bpe)
+        return [(ranks[left], ranks[right], ranks[left + right]) for left, right in _merges(self._vocab_bpe)]
+
+    def unmerged(self, text: str) -> tuple[list[int], list[int]]:
+        """The ids of the bytes of `text`, and how many of them each piece has within which tokens merge."""
+        import regex  # tiktoken's, so it is there
+
+        ids = {byte: token_id for token_id, byte in enumerate([*_PRINTABLE, *_OTHERS])}
+        pieces = [piece.encode() for piece in regex.findall(SPLIT_PATTERN, text)]
+        return [ids[byte] for piece in pieces for byte in piece], [len(piece) for piece in pieces]
+
     def save(self, folder: Path) -> None:
         """Write tokenizer.json, and the published vocabulary beside it."""
         (folder / VOCABULARY_FILE).write_bytes(self._vocab_bpe)
@@ -117,14 +134,18 @@ class GPT2Tokenizer:
 
 def mergeable_ranks(vocab_bpe: bytes) -> dict[bytes, int]:
     """Each token's bytes with its rank, which is also its id: the 256 bytes, then one token a merge, in file order."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    byte_of = {chr(byte): byte for byte in printable} | {chr(0x100 + n): byte for n, byte in enumerate(others)}
-    ranks = {bytes([byte]): rank for rank, byte in enumerate(printable + others)}
-    _version, *merges = vocab_bpe.decode("utf-8").splitlines()
-    for rank, merge in enumerate(merges, start=256):
-        ranks[bytes(byte_of[character] for character in merge.replace(" ", ""))] = rank
+    ranks = {bytes([byte]): rank for rank, byte in enumerate([*_PRINTABLE, *_OTHERS])}
+    for rank, (left, right) in enumerate(_merges(vocab_bpe), start=256):
+        ranks[left + right] = rank
     return ranks
+
+
+def _merges(vocab_bpe: bytes) -> list[tuple[bytes, bytes]]:
+    """The bytes of each merge's left and right token, in file order."""
+    byte_of = {chr(byte): byte for byte in _PRINTABLE} | {chr(0x100 + n): byte for n, byte in enumerate(_OTHERS)}
+    _version, *lines = vocab_bpe.decode("utf-8").splitlines()
+    pairs = (line.split(" ") for line in lines)
+    return [(bytes(byte_of[c] for c in left), bytes(byte_of[c] for c in right)) for left, right in pairs]
 
 
 def _is_published(vocab_bpe: bytes) -> bool:

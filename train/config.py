@@ -12,7 +12,7 @@ from typing import Any
 from gpt.config import ACTIVATIONS, GPTConfig
 from gpt.errors import ConfigError
 
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("auto", "float32", "bfloat16")
 CHECKPOINT_DTYPES = ("float32", "float16")
 TOKENIZERS = ("gpt2", "character", "bpe")
 
@@ -84,12 +84,21 @@ class TrainConfig:
     beta2: float = _setting(0.95, "AdamW's second moment", high=0.99999)
     warmup_fraction: float = _setting(0.03, "part of max_steps over which the rates rise", high=1)
     final_fraction: float = _setting(0.0, "part of the peak rates that is left at the end", high=1)
+    bpe_dropout: float = _setting(
+        0.0,
+        "probability of leaving out a merge of the tokenizer, so that every pass spells the text in other tokens; 0 "
+        "spells it as the validation text",
+        high=0.9,
+    )
     label_smoothing: float = _setting(
         0.0, "part of each target's probability that is spread over the whole vocabulary", high=0.5
     )
     grad_clip: float = _setting(1.0, "largest norm of the gradient; 0 leaves it as it is")
     precision: str = _setting(
-        "bfloat16", "of the matrix products in training; weights and optimizer stay float32", choices=PRECISIONS
+        "auto",
+        "of the matrix products in training; weights and optimizer stay float32; auto: bfloat16 where the GPU or the "
+        "processor has instructions for it (AVX-512 BF16, AMX), else float32, which is faster without them",
+        choices=PRECISIONS,
     )
 
     eval_interval: int = _setting(100, "steps between evaluations", low=1)
@@ -119,6 +128,11 @@ class TrainConfig:
             if kind in (int, float) and not (low <= value <= high and math.isfinite(value)):
                 allowed = f"at least {low}" if high == float("inf") else f"from {low} to {high}"
                 raise ConfigError(f"{item.name} is {value}; give a number {allowed}")
+        if self.bpe_dropout and self.tokenizer == "character":
+            raise ConfigError(
+                f"bpe_dropout is {self.bpe_dropout:g}, but the tokenizer character merges nothing that could be left "
+                "out; give 0, or the tokenizer bpe or gpt2"
+            )
         self.model_config(1)
 
     def model_config(self, vocab_dim: int) -> GPTConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,6 +24,10 @@ class Tokens(Protocol):
         ...
 
 
+# The tokens of a text; or what gives those of each pass, by its number, for a text that is encoded anew for each.
+TextTokens = Tokens | Callable[[int], Tokens]
+
+
 @dataclass
 class DataPosition:
     """Where a run stands in its data: the pass, and the windows of it that are used up. All that resuming needs."""
@@ -38,7 +43,7 @@ class WindowSampler:
     is learnt from once a pass, and the cuts differ from pass to pass.
 
     Args:
-        tokens: the training part, n of them.
+        tokens: the training part's; or what gives those of each pass, such as BPEDropout.
         sequence_dim: S, tokens of a window.
         seed: of offsets and orders.
         position: where to begin.
@@ -47,16 +52,22 @@ class WindowSampler:
         CorpusError: too few tokens for one window at every offset.
     """
 
-    def __init__(self, tokens: Tokens, sequence_dim: int, seed: int, position: DataPosition | None = None) -> None:
-        if len(tokens) < 2 * sequence_dim:
-            raise CorpusError(
-                f"the training part has {len(tokens):,} tokens, but at least {2 * sequence_dim:,} are needed for "
-                f"windows of sequence_dim = {sequence_dim}; give a longer text or a smaller sequence_dim"
-            )
-        self._tokens = tokens
+    def __init__(self, tokens: TextTokens, sequence_dim: int, seed: int, position: DataPosition | None = None) -> None:
+        self._text = tokens
         self._sequence_dim = sequence_dim
         self._seed = seed
         self.position = position or DataPosition()
+        self._begin_pass()
+
+    def _begin_pass(self) -> None:
+        """Get the tokens of the pass, and the order of its windows."""
+        self._tokens = self._text(self.position.epoch) if callable(self._text) else self._text
+        if len(self._tokens) < 2 * self._sequence_dim:
+            raise CorpusError(
+                f"the training part has {len(self._tokens):,} tokens, but at least {2 * self._sequence_dim:,} are "
+                f"needed for windows of sequence_dim = {self._sequence_dim}; give a longer text or a smaller "
+                "sequence_dim"
+            )
         self._starts = self._shuffled_starts(self.position.epoch)
 
     def _shuffled_starts(self, epoch: int) -> Tensor:
@@ -72,15 +83,15 @@ class WindowSampler:
         Returns:
             inputs, targets: (batch_size, S) int64; the targets are the inputs' next tokens.
         """
-        starts: list[Tensor] = []
+        parts: list[Tensor] = []
         missing = batch_size
         while missing:
-            taken = self._starts[self.position.window : self.position.window + missing]
-            starts.append(taken)
-            missing -= len(taken)
-            self.position.window += len(taken)
+            starts = self._starts[self.position.window : self.position.window + missing]
+            parts.append(self._tokens[starts[:, None] + torch.arange(self._sequence_dim + 1)])
+            missing -= len(starts)
+            self.position.window += len(starts)
             if self.position.window == len(self._starts):
                 self.position = DataPosition(self.position.epoch + 1, 0)
-                self._starts = self._shuffled_starts(self.position.epoch)
-        windows = self._tokens[torch.cat(starts)[:, None] + torch.arange(self._sequence_dim + 1)]
+                self._begin_pass()
+        windows = torch.cat(parts)
         return windows[:, :-1], windows[:, 1:]

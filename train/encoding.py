@@ -57,14 +57,18 @@ def encode_text(tokenizer: Tokenizer, text: str, piece_characters: int = PIECE_C
     Raises:
         UnknownCharacterError: the text has a character without a token.
     """
-    pieces = []
+    pieces = [torch.tensor(tokenizer.encode(piece), dtype=torch.int64) for piece in text_pieces(text, piece_characters)]
+    return torch.cat(pieces) if pieces else torch.empty(0, dtype=torch.int64)
+
+
+def text_pieces(text: str, piece_characters: int = PIECE_CHARACTERS) -> Iterator[str]:
+    """`text` in pieces of `piece_characters` at least, each of which ends between two words."""
     start = 0
     while start < len(text):
         cut = CUT.search(text, start + piece_characters)
         end = cut.start() if cut else len(text)
-        pieces.append(torch.tensor(tokenizer.encode(text[start:end]), dtype=torch.int64))
+        yield text[start:end]
         start = end
-    return torch.cat(pieces) if pieces else torch.empty(0, dtype=torch.int64)
 
 
 def cut_pieces(pieces: Iterable[str], piece_characters: int = PIECE_CHARACTERS) -> Iterator[str]:

@@ -54,6 +54,7 @@ class Muon(torch.optim.Optimizer):
         weight_decay: decay per step is lr * weight_decay.
         splits: in how many matrices stacked by rows a parameter is taken apart; 3 for a fused query-key-value
             projection.
+        dtype: of the Newton-Schulz iterations.
     """
 
     def __init__(
@@ -63,9 +64,11 @@ class Muon(torch.optim.Optimizer):
         momentum: float = 0.95,
         weight_decay: float = 0.0,
         splits: dict[nn.Parameter, int] | None = None,
+        dtype: torch.dtype = torch.bfloat16,
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
         self._splits = splits or {}
+        self._dtype = dtype
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -92,7 +95,7 @@ class Muon(torch.optim.Optimizer):
                 for target, part in zip(parameter.chunk(parts), update.chunk(parts), strict=True):
                     by_shape[(part.shape[0], part.shape[1])].append((target, part))
             for (rows, columns), pairs in by_shape.items():
-                updates = orthogonalize(torch.stack([part for _, part in pairs]))
+                updates = orthogonalize(torch.stack([part for _, part in pairs]), dtype=self._dtype)
                 scale = group["lr"] * max(1.0, rows / columns) ** 0.5
                 for (target, _), update in zip(pairs, updates, strict=True):
                     target.mul_(1 - group["lr"] * group["weight_decay"]).add_(update.to(target.dtype), alpha=-scale)
@@ -107,11 +110,13 @@ def build_optimizers(
     weight_decay: float,
     muon_weight_decay: float,
     betas: tuple[float, float] = (0.9, 0.95),
+    orthogonalize_dtype: torch.dtype = torch.bfloat16,
 ) -> list[torch.optim.Optimizer]:
     """The optimizers of a GPT, over all of its parameters.
 
     With muon_learning_rate 0 AdamW (Loshchilov and Hutter 2019) has everything; else Muon has the blocks' matrices,
-    queries, keys and values apart. Weight decay acts on matrices and embeddings, not on biases and norms.
+    queries, keys and values apart, and iterates in orthogonalize_dtype. Weight
+    decay acts on matrices and embeddings, not on biases and norms.
     """
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
@@ -128,7 +133,14 @@ def build_optimizers(
         groups.append({"params": plain, "weight_decay": 0.0})
     optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=True)]
     if matrices:
-        optimizers.append(Muon(matrices, lr=muon_learning_rate, weight_decay=muon_weight_decay, splits=splits))
+        muon = Muon(
+            matrices,
+            lr=muon_learning_rate,
+            weight_decay=muon_weight_decay,
+            splits=splits,
+            dtype=orthogonalize_dtype,
+        )
+        optimizers.append(muon)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]

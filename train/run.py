@@ -230,7 +230,7 @@ class Run:
 
     def utilisation(self, speed: float) -> float | None:
         """The part of its GPUs' peak that so many tokens a second use; None on a CPU or an unknown GPU."""
-        return utilisation(self.trainer.model, self.config.precision, speed / self._processes.world_size)
+        return utilisation(self.trainer.model, self.trainer.precision, speed / self._processes.world_size)
 
     def _count_ngrams(self) -> list[float]:
         """The ladder that the run is measured by."""
@@ -326,7 +326,8 @@ class Run:
         }
         record = replace(self._record(), nats_per_character=figures)
         ladder, sample_text = self._ladder, self._sample(300)
-        card = model_card(self.out.name, model.config, self.config, record, model.num_parameters(), ladder, sample_text)
+        settings = replace(self.config, precision=self.trainer.precision)
+        card = model_card(self.out.name, model.config, settings, record, model.num_parameters(), ladder, sample_text)
         self._save_best(record, card)
         self._tell_status("scoring", nats_per_character=figures)
         self._tell(

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from gpt.errors import CorpusError, UnknownCharacterError
+from gpt.errors import ConfigError, CorpusError, UnknownCharacterError
 from gpt.hub.repository import Hub
 from gpt.tokenizer import Tokenizer
+from train.bpe_dropout import BPEDropout
 from train.config import TrainConfig
 from train.corpus import MIN_CHARACTERS, load_corpus
-from train.dataset import Tokens
+from train.dataset import TextTokens
 from train.encoding import FITTED_CHARACTERS, encode_text
 from train.hub_name import is_hub_name
 from train.hub_text import HubText
@@ -47,7 +48,7 @@ class RunText:
         sha256: of the whole text.
         characters: of the whole text.
         tokenizer: the run's.
-        train_tokens: of the training part.
+        train_tokens: of the training part, the same in every pass or by the pass.
         validation_tokens: (n + 1,) int64, of the validation part behind the training part's last one.
         validation_characters: of the validation part.
         first_character: the training part begins with it.
@@ -58,7 +59,7 @@ class RunText:
     sha256: str
     characters: int
     tokenizer: Tokenizer
-    train_tokens: Tokens
+    train_tokens: TextTokens
     validation_tokens: Tensor
     validation_characters: int
     first_character: str
@@ -74,16 +75,26 @@ def read_run_text(config: TrainConfig, data_root: Path, choose: ChooseTokenizer)
         choose: gives the tokenizer.
 
     Raises:
+        ConfigError: a setting does not go with the text or the tokenizer.
         CorpusError: the text is missing, cannot be fetched, or will not do.
         TokenizerError: as `choose` says; or the text has a character without a token.
     """
     if is_hub_name(config.data):
+        if config.bpe_dropout:
+            raise ConfigError(
+                f"bpe_dropout is {config.bpe_dropout:g}, but the tokens of {config.data} are made once and kept on "
+                "disk, the same for every pass; give 0, or a text file"
+            )
         return _read_hub_text(config, data_root, choose)
     corpus = load_corpus(config.data, data_root, min_characters=MIN_CHARACTERS)
     train_text, validation_text = corpus.split(config.train_fraction)
     tokenizer = choose(lambda: train_text, corpus.text)
     try:
-        train_tokens = encode_text(tokenizer, train_text)
+        train_tokens: TextTokens = (
+            BPEDropout(tokenizer, train_text, config.bpe_dropout, config.seed)
+            if config.bpe_dropout
+            else encode_text(tokenizer, train_text)
+        )
     except UnknownCharacterError as error:
         raise _unfit(config, corpus.name, error) from error
     return RunText(

@@ -20,11 +20,12 @@ from gpt.errors import TrainingError
 from gpt.model import GPT
 from gpt.tokenizer import Tokenizer
 from train.config import TrainConfig
-from train.dataset import DataPosition, Tokens, WindowSampler
+from train.dataset import DataPosition, TextTokens, WindowSampler
 from train.distributed import ProcessGroup
 from train.loss import head_cross_entropy
 from train.metrics import token_nats
 from train.optimizer import build_optimizers, learning_rate_factor
+from train.precision import resolve_precision
 from train.state import TrainState, read_state, restore_tensors, save_state
 
 # Parameters times tokens of a step from which it takes a CPU about a second.
@@ -48,10 +49,15 @@ class Trainer:
         config: its settings.
         model: freshly drawn or loaded, on the device it trains on.
         tokenizer: saved with every state, so that resuming needs nothing else.
-        train_tokens: on the CPU.
+        train_tokens: on the CPU; or what gives those of each pass.
         validation_tokens: (n,) int64 on the CPU.
         out: the run folder.
         processes: those that train together.
+
+    Attributes:
+        config, model, tokenizer: as given.
+        state: where the run stands.
+        precision: of the matrix products, "bfloat16" or "float32".
     """
 
     def __init__(
@@ -59,7 +65,7 @@ class Trainer:
         config: TrainConfig,
         model: GPT,
         tokenizer: Tokenizer,
-        train_tokens: Tokens,
+        train_tokens: TextTokens,
         validation_tokens: Tensor,
         out: Path,
         processes: ProcessGroup,
@@ -71,7 +77,8 @@ class Trainer:
         self._out = out
         self._processes = processes
         self._device = next(model.parameters()).device
-        self._low = config.precision == "bfloat16"
+        self.precision = resolve_precision(config.precision, self._device)
+        self._low = self.precision == "bfloat16"
         self._copy: GPT = copy.deepcopy(model).bfloat16() if self._low and self._device.type == "cpu" else model
         self._optimizers = build_optimizers(
             model,
@@ -80,6 +87,7 @@ class Trainer:
             weight_decay=config.weight_decay,
             muon_weight_decay=config.muon_weight_decay,
             betas=(config.beta1, config.beta2),
+            orthogonalize_dtype=torch.bfloat16 if self._low else torch.float32,
         )
         self._train_tokens = train_tokens
         self._sampler = WindowSampler(train_tokens, config.sequence_dim, config.seed)
