@@ -81,3 +81,22 @@ def test_too_few_tokens_are_refused(length: int) -> None:
         CorpusError, match=f"has {length} tokens, but at least 16 .*sequence_dim = 8; give a longer text"
     ):
         WindowSampler(TOKENS[:length], SIZE, seed=1)
+
+
+def test_tokens_of_each_pass_are_asked_for_by_its_number() -> None:
+    """A pass's tokens may be as many as they like; a position is taken up in the tokens of its own pass."""
+
+    def of_pass(epoch: int) -> torch.Tensor:
+        return 1000 * epoch + torch.arange(LENGTH + 10 * epoch)
+
+    sampler = WindowSampler(of_pass, SIZE, seed=1)
+    for epoch in range(4):
+        starts = sorted(starts_of_pass(sampler))
+        first, end = starts[0] - 1000 * epoch, LENGTH + 10 * epoch - SIZE
+        assert starts == list(range(starts[0], 1000 * epoch + end, SIZE))
+        assert 0 <= first < SIZE
+    straddling = WindowSampler(of_pass, SIZE, seed=1).next_batch(20)[0]
+    assert torch.equal(straddling, straddling[:, :1] + torch.arange(SIZE)), "a window has tokens of two passes"
+    resumed = WindowSampler(of_pass, SIZE, 1, DataPosition(sampler.position.epoch, 3))
+    sampler.next_batch(3)
+    assert torch.equal(sampler.next_batch(9)[0], resumed.next_batch(9)[0])

@@ -123,3 +123,10 @@ def test_gpt2_is_imported_and_fine_tuned_by_its_preset(root: Path, loopback: Loo
     shutil.rmtree(root / "run")
     assert train_here(*common, *short, "--out", str(root / "run"), "--init", "gpt2") == 0
     assert loopback.asked == []  # it is here now
+
+
+def test_tokens_on_disk_cannot_be_spelt_anew(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train_here(*option(root / "run", bpe_dropout=0.1, tokenizer="bpe", vocab_dim=100)) == 2
+    said = capsys.readouterr().err
+    assert "bpe_dropout is 0.1, but the tokens of" in said
+    assert "give 0, or a text file" in said

@@ -176,3 +176,19 @@ def test_resume_without_the_state_that_there_was_does_not_lose_the_best(
     assert train_here(*resume_options(out)) == 1
     assert "its state is gone, and only its best checkpoint is left" in capsys.readouterr().err
     assert (out / "best" / "model.safetensors").read_bytes() == best
+
+
+def test_passes_that_are_spelt_anew_go_on_bit_for_bit(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {**SHORT, "tokenizer": "bpe", "vocab_dim": 128, "bpe_dropout": 0.3}
+    assert train_here(*options(tmp_path / "whole", text, **settings)) == 0
+    at_step(monkeypatch, 13, lambda: os.kill(os.getpid(), signal.SIGINT))
+    assert train_here(*options(tmp_path / "run", text, **settings)) == 130
+    monkeypatch.undo()
+    assert train_here(*resume_options(tmp_path / "run")) == 0
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+    assert json.loads((tmp_path / "whole" / "state" / "state.json").read_text())["epoch"] > 0
+    assert train_here(*options(tmp_path / "plain", text, **{**settings, "bpe_dropout": 0.0})) == 0
+    plain, dropped = (load_checkpoint(tmp_path / name / "best").model for name in ("plain", "whole"))
+    assert not plain.head.weight.equal(dropped.head.weight)
