@@ -75,6 +75,14 @@ class TrainConfig:
         "tokens per step = batch_size x accumulation_steps x processes x sequence_dim",
         low=1,
     )
+    short_sequence_dim: int = _setting(
+        0,
+        "tokens of the windows that training begins with, a whole part of sequence_dim, with as many more windows to a "
+        "step; 0: windows of sequence_dim from the beginning",
+    )
+    short_fraction: float = _setting(
+        0.7, "part of max_steps for which windows are of short_sequence_dim, where that is not 0", high=1
+    )
     accumulation_steps: int = _setting(1, "micro-steps whose gradients make one optimizer step", low=1)
     learning_rate: float = _setting(4e-3, "peak rate of AdamW")
     muon_learning_rate: float = _setting(0.0, "peak rate of Muon on the blocks' matrices; 0 leaves them to AdamW")
@@ -128,6 +136,11 @@ class TrainConfig:
             if kind in (int, float) and not (low <= value <= high and math.isfinite(value)):
                 allowed = f"at least {low}" if high == float("inf") else f"from {low} to {high}"
                 raise ConfigError(f"{item.name} is {value}; give a number {allowed}")
+        if self.short_sequence_dim and self.sequence_dim % self.short_sequence_dim:
+            raise ConfigError(
+                f"short_sequence_dim is {self.short_sequence_dim}, which is no whole part of sequence_dim = "
+                f"{self.sequence_dim}; give one of its divisors, or 0"
+            )
         if self.bpe_dropout and self.tokenizer == "character":
             raise ConfigError(
                 f"bpe_dropout is {self.bpe_dropout:g}, but the tokenizer character merges nothing that could be left "

@@ -50,11 +50,15 @@ class WindowSampler:
 
     Raises:
         CorpusError: too few tokens for one window at every offset.
+
+    Attributes:
+        sequence_dim: as given.
+        position: where it stands.
     """
 
     def __init__(self, tokens: TextTokens, sequence_dim: int, seed: int, position: DataPosition | None = None) -> None:
         self._text = tokens
-        self._sequence_dim = sequence_dim
+        self.sequence_dim = sequence_dim
         self._seed = seed
         self.position = position or DataPosition()
         self._begin_pass()
@@ -62,10 +66,10 @@ class WindowSampler:
     def _begin_pass(self) -> None:
         """Get the tokens of the pass, and the order of its windows."""
         self._tokens = self._text(self.position.epoch) if callable(self._text) else self._text
-        if len(self._tokens) < 2 * self._sequence_dim:
+        if len(self._tokens) < 2 * self.sequence_dim:
             raise CorpusError(
-                f"the training part has {len(self._tokens):,} tokens, but at least {2 * self._sequence_dim:,} are "
-                f"needed for windows of sequence_dim = {self._sequence_dim}; give a longer text or a smaller "
+                f"the training part has {len(self._tokens):,} tokens, but at least {2 * self.sequence_dim:,} are "
+                f"needed for windows of sequence_dim = {self.sequence_dim}; give a longer text or a smaller "
                 "sequence_dim"
             )
         self._starts = self._shuffled_starts(self.position.epoch)
@@ -73,9 +77,9 @@ class WindowSampler:
     def _shuffled_starts(self, epoch: int) -> Tensor:
         """The windows' first positions in pass `epoch`, in their order."""
         generator = torch.Generator().manual_seed((self._seed * 1_000_003 + epoch) % 2**63)
-        offset = int(torch.randint(self._sequence_dim, (), generator=generator))
-        count = (len(self._tokens) - 1 - offset) // self._sequence_dim
-        return offset + self._sequence_dim * torch.randperm(count, generator=generator)
+        offset = int(torch.randint(self.sequence_dim, (), generator=generator))
+        count = (len(self._tokens) - 1 - offset) // self.sequence_dim
+        return offset + self.sequence_dim * torch.randperm(count, generator=generator)
 
     def next_batch(self, batch_size: int) -> tuple[Tensor, Tensor]:
         """The next windows, over the end of a pass if need be.
@@ -87,7 +91,7 @@ class WindowSampler:
         missing = batch_size
         while missing:
             starts = self._starts[self.position.window : self.position.window + missing]
-            parts.append(self._tokens[starts[:, None] + torch.arange(self._sequence_dim + 1)])
+            parts.append(self._tokens[starts[:, None] + torch.arange(self.sequence_dim + 1)])
             missing -= len(starts)
             self.position.window += len(starts)
             if self.position.window == len(self._starts):

@@ -90,7 +90,7 @@ class Trainer:
             orthogonalize_dtype=torch.bfloat16 if self._low else torch.float32,
         )
         self._train_tokens = train_tokens
-        self._sampler = WindowSampler(train_tokens, config.sequence_dim, config.seed)
+        self._sampler = self._sample_from(DataPosition())
         self._validation_windows = _fixed_windows(validation_tokens, config.sequence_dim, config.eval_windows)
         self._loss_sum = torch.zeros((), device=self._device)
         self._loss_count = 0
@@ -130,8 +130,7 @@ class Trainer:
         self._loss_sum += self.state.loss_sum
         self._loss_count = self.state.loss_count
         self._sync_copy()
-        position = DataPosition(self.state.epoch, self.state.window)
-        self._sampler = WindowSampler(self._train_tokens, self.config.sequence_dim, self.config.seed, position)
+        self._sampler = self._sample_from(DataPosition(self.state.epoch, self.state.window))
 
     def run(
         self,
@@ -235,6 +234,9 @@ class Trainer:
         """
         config = self.config
         factor = learning_rate_factor(self.state.step, config.max_steps, config.warmup_fraction, config.final_fraction)
+        if 0 < self._short_steps == self.state.step:
+            position = DataPosition(self._sampler.position.epoch + 1)  # a pass of its own, from its beginning
+            self._sampler = WindowSampler(self._train_tokens, config.sequence_dim, config.seed, position)
         for parameter in self._copy.parameters():
             parameter.grad = None
         step_loss = torch.zeros((), device=self._device)
@@ -265,11 +267,24 @@ class Trainer:
         self._loss_count += 1
         return step_loss, asked_anywhere
 
+    @property
+    def _short_steps(self) -> int:
+        """The steps whose windows are of short_sequence_dim (Press et al. 2021, Shortformer, section 3)."""
+        config = self.config
+        return round(config.short_fraction * config.max_steps) if config.short_sequence_dim else 0
+
+    def _sample_from(self, position: DataPosition) -> WindowSampler:
+        """The sampler of the steps up to this one, at `position`; `step` changes from the short windows to the long."""
+        short = 0 < self._short_steps >= self.state.step
+        size = self.config.short_sequence_dim if short else self.config.sequence_dim
+        return WindowSampler(self._train_tokens, size, self.config.seed, position)
+
     def _next_batch(self) -> tuple[Tensor, Tensor]:
         """This process's share of the next batch; all processes walk the same order of windows."""
-        config, processes = self.config, self._processes
-        inputs, targets = self._sampler.next_batch(config.batch_size * processes.world_size)
-        own = slice(processes.rank * config.batch_size, (processes.rank + 1) * config.batch_size)
+        processes = self._processes
+        size = self.config.batch_size * self.config.sequence_dim // self._sampler.sequence_dim
+        inputs, targets = self._sampler.next_batch(size * processes.world_size)
+        own = slice(processes.rank * size, (processes.rank + 1) * size)
         return inputs[own].to(self._device, non_blocking=True), targets[own].to(self._device, non_blocking=True)
 
     @torch.no_grad()

@@ -152,3 +152,16 @@ def other_config() -> TrainConfig:
         else:
             values[name] = 0.25 if default != 0.25 else 0.5
     return make(**values)
+
+
+def test_short_windows_are_a_whole_part_of_the_long_ones() -> None:
+    assert make(sequence_dim=64, short_sequence_dim=16).short_sequence_dim == 16
+    assert "short_sequence_dim is 48, which is no whole part of sequence_dim = 64" in refusal(
+        sequence_dim=64, short_sequence_dim=48
+    )
+
+
+def test_bpe_dropout_needs_merges() -> None:
+    assert "bpe_dropout is 0.1, but the tokenizer character merges nothing" in refusal(
+        tokenizer="character", bpe_dropout=0.1
+    )

@@ -112,6 +112,34 @@ def test_accumulated_micro_steps_equal_one_large_batch(tmp_path: Path, muon_lear
     assert large_losses[-1][1] == pytest.approx(small_losses[-1][1], rel=1e-2 if muon_learning_rate else 1e-4)
 
 
+def test_windows_are_short_first_and_long_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = make(tmp_path, short_sequence_dim=4, short_fraction=0.6)
+    shapes: list[tuple[int, ...]] = []
+    monkeypatch.setattr(
+        trainer,
+        "_next_batch",
+        lambda real=trainer._next_batch: shapes.append(tuple((batch := real())[0].shape)) or batch,
+    )
+    run(trainer)
+    assert shapes == [(16, 4)] * 6 + [(4, 16)] * 4
+    assert trainer.state.tokens == 10 * 4 * 16
+    assert trainer.model.config.sequence_dim == 16
+    assert trainer.state.epoch == 1, "the long windows begin a pass of their own"
+
+
+@pytest.mark.parametrize(("fraction", "expected"), [(0.0, [16] * 10), (1.0, [4] * 10)])
+def test_windows_may_all_be_of_one_length(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fraction: float, expected: list[int]
+) -> None:
+    trainer = make(tmp_path, short_sequence_dim=4, short_fraction=fraction)
+    lengths: list[int] = []
+    monkeypatch.setattr(
+        trainer, "_next_batch", lambda real=trainer._next_batch: lengths.append((batch := real())[0].shape[1]) or batch
+    )
+    run(trainer)
+    assert lengths == expected
+
+
 def test_evaluation_never_disturbs_training(tmp_path: Path) -> None:
     """With dropout, which draws from the generator that an evaluation must leave alone."""
     ends = []
@@ -195,7 +223,15 @@ def test_stop_is_heard_within_the_step_and_saved(tmp_path: Path, asked_at: int) 
     assert outcome == ("finished" if asked_at == 10 else "stopped")
 
 
-@pytest.mark.parametrize("settings", [{}, {"precision": "bfloat16", "dropout": 0.3, "muon_learning_rate": 0.02}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"precision": "bfloat16", "dropout": 0.3, "muon_learning_rate": 0.02},
+        {"short_sequence_dim": 4, "short_fraction": 0.4},
+        {"short_sequence_dim": 8, "short_fraction": 0.3},
+    ],
+)
 def test_resumed_run_is_the_uninterrupted_one(tmp_path: Path, settings: dict[str, Any]) -> None:
     whole = make(tmp_path / "whole", eval_interval=4, **settings)
     run(whole)
