@@ -105,7 +105,7 @@ def head_cross_entropy(
         () float32, in nats per token.
     """
     if chunk_rows is None:
-        chunk_rows = max(1, (2**27 if hidden.is_cuda else 2**23) // head.out_features)
+        chunk_rows = max(1, (2**27 if hidden.is_cuda else 2**22) // head.out_features)
     with torch.autocast(hidden.device.type, enabled=False):  # the products' dtype is `dtype`, also inside an autocast
         loss: Tensor = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
             hidden.reshape(-1, hidden.shape[-1]),
