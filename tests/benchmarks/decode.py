@@ -45,11 +45,13 @@ def run(arguments: list[str], record: Record) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--rounds", type=int, default=15, metavar="N", help="texts of each (%(default)s)")
-    names = ", ".join(dict.fromkeys(name for name, _ in PEERS))
-    parser.add_argument("--peers", nargs="+", metavar="NAME", help=f"only these, of {names}")
+    names = tuple(dict.fromkeys(name for name, _ in PEERS))
+    parser.add_argument("--peers", nargs="+", choices=names, metavar="NAME", help=f"only these, of {', '.join(names)}")
     cores = os.cpu_count() or 1
     parser.add_argument("--threads", type=int, nargs="+", default=[1, cores], metavar="N", help=f"of each (1 {cores})")
     options = parser.parse_args(arguments)
+    if options.rounds < 1:
+        parser.error(f"--rounds is {options.rounds}; give at least 1")
     chosen = [peer for peer in PEERS if not options.peers or peer[0] in options.peers]
     wanted = [(*peer, threads) for peer in chosen for threads in dict.fromkeys(options.threads)]
     seconds: dict[Peer, list[float]] = {}

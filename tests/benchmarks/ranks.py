@@ -64,7 +64,7 @@ def _serve(preset: str, batch_size: str) -> None:
     from train.distributed import ProcessGroup
 
     processes = ProcessGroup(os.environ, "gloo")
-    step = make_trainer(preset, "bfloat16", int(batch_size), processes)
+    step = make_trainer(preset, "auto", int(batch_size), processes)
 
     def with_all() -> float:
         processes.broadcast(True)

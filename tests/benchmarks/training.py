@@ -1,7 +1,8 @@
 """Training steps a second: our trainer beside a plain PyTorch loop, same sizes, same batch, on this machine's cores.
 
 The plain loop is what a short script does, and nanoGPT's: torch's own layers, float32, all logits of a batch at once,
-`F.cross_entropy`, AdamW. Each has a process of its own, and they take turns; the ratio is the median over the rounds.
+`F.cross_entropy`, AdamW. Ours multiplies in bfloat16 where the processor has instructions for it. Each has a process of
+its own, and they take turns; the ratio is the median over the rounds.
 Memory is the most that each process ever held. `--curve` compares instead what the trainer learns with bfloat16
 products and with float32 ones: losses in nats per token, same batches, same dropout seed.
 """
@@ -44,7 +45,7 @@ def run(arguments: list[str], record: Record) -> None:
     parser.add_argument("--rounds", type=int, default=7, metavar="N", help="steps of each (%(default)s)")
     parser.add_argument("--batch-size", type=int, metavar="N", help="sequences in a batch (the preset's own)")
     parser.add_argument("--curve", type=int, metavar="STEPS", help="print both loss curves over so many steps instead")
-    parser.add_argument("--serve", choices=("bfloat16", "float32", "plain"), help=argparse.SUPPRESS)
+    parser.add_argument("--serve", choices=("auto", "bfloat16", "float32", "plain"), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     for preset in options.presets or SHAPES:
         batch_size = options.batch_size or SHAPES[preset][0]
@@ -62,8 +63,13 @@ def _preset(name: str) -> str:
 
 
 def _compare(preset: str, batch_size: int, options: argparse.Namespace, record: Record) -> None:
-    kinds = ("bfloat16", "float32") if options.curve else ("bfloat16", "plain")
-    names = {"bfloat16": "our trainer", "float32": "the same in float32", "plain": "plain PyTorch loop"}
+    kinds = ("bfloat16", "float32") if options.curve else ("auto", "plain")
+    names = {
+        "auto": "our trainer",
+        "bfloat16": "our trainer in bfloat16",
+        "float32": "the same in float32",
+        "plain": "plain PyTorch loop",
+    }
     command = ["tests.benchmarks.training", preset, "--batch-size", str(batch_size), "--serve"]
     contestants = {names[kind]: Steps([sys.executable, "-m", *command, kind]) for kind in kinds}
     rounds = list[list[tuple[float, float, int]]]()
