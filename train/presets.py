@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from train.config import TrainConfig
 
@@ -47,6 +47,23 @@ PRESETS: dict[str, Preset] = {
         "1.05M parameters, a vocabulary of 1,024 trained on the corpus; verse in three minutes on two cores",
         "3.1 minutes on two cores of an AMD EPYC server (November 2026)",
         "block 1.440, sliding 1.423",
+    ),
+    "best": Preset(
+        replace(
+            _LAPTOP,
+            preset="best",
+            sequence_dim=256,
+            short_sequence_dim=64,
+            batch_size=8,
+            dropout=0.2,
+            max_steps=3200,
+            eval_interval=400,
+            eval_windows=64,
+            save_interval=400,
+        ),
+        "1.05M parameters over laptop's vocabulary, twice as long and with four times the context",
+        "not run",
+        "not run",
     ),
     "shakespeare": Preset(
         TrainConfig(
