@@ -22,7 +22,7 @@ from gpt.checkpoint_info import CheckpointInfo, list_checkpoints
 from gpt.checkpoint_proof import prove_checkpoint
 from gpt.errors import CheckpointError, CheckpointNameError
 
-SHIPPED = ("laptop", "shakespeare")
+SHIPPED = ("laptop", "shakespeare", "verse")
 BEST_FOLDER = "best"
 MAX_NAME_LENGTH = 64
 NAME = re.compile(rf"[A-Za-z0-9_](?:[A-Za-z0-9._ -]{{0,{MAX_NAME_LENGTH - 2}}}[A-Za-z0-9_-])?")

@@ -31,7 +31,7 @@ from tests.page_commands import asks_as_a_harness, asks_the_page, serves
 from tests.readme import READMES, ROOT, TIMEOUT_S, Check, commands, execute, fenced, python, text
 from train.presets import PRESETS
 
-SHIPPED = ("laptop", "shakespeare")
+SHIPPED = ("laptop", "shakespeare", "verse")
 NOT_RUN = "not run"
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from tests.benchmarks._record import Record
 
 ROOT = Path(__file__).resolve().parents[2]
-SHIPPED = ("laptop", "shakespeare")
+SHIPPED = ("laptop", "shakespeare", "verse")
 RANDOM = "gpt2"
 QUICK = ("--rounds", "1", "--checkpoints", "laptop")
 

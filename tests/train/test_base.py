@@ -122,3 +122,13 @@ def test_command_of_a_run_from_a_checkpoint_gives_its_settings_again(whole: Path
     options_ = command_options(wanted)
     assert "--embed-dim" not in options_ and "--learning-rate" not in options_
     assert _settings(build_parser().parse_args(options_), Path("x")) == wanted
+
+
+def test_what_the_checkpoints_tokenizer_and_context_cannot_have_is_left_out(whole: Path) -> None:
+    """It is of characters, which merge nothing, with a context that the preset's short windows do not divide."""
+    settings = base_settings(whole / "best", PRESETS["shakespeare"].config, {})
+    assert PRESETS["shakespeare"].config.bpe_dropout and not settings.bpe_dropout
+    settings = base_settings(whole / "best", PRESETS["best"].config, {})
+    assert PRESETS["best"].config.short_sequence_dim and not settings.short_sequence_dim
+    with pytest.raises(ConfigError, match=r"bpe_dropout is 0\.1"):
+        base_settings(whole / "best", TINY, {"bpe_dropout": 0.1})

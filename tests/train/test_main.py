@@ -86,6 +86,8 @@ def test_every_setting_can_be_overridden(settings: list[tuple[TrainConfig, Path]
         value = 0.25
     option = "--" + name.replace("_", "-")
     words = [option if value else f"--no-{name.replace('_', '-')}"] if isinstance(value, bool) else [option, str(value)]
+    if name == "bpe_dropout":
+        base, words = dataclasses.replace(base, tokenizer="bpe"), [*words, "--tokenizer", "bpe"]
     if name == "tie_head":
         base, words = dataclasses.replace(base, head_bias=False), [*words, "--no-head-bias"]
     assert train_here("--preset", "tiny", "--out", "x", *words) == 0

@@ -116,6 +116,10 @@ def chosen_config(usual: TrainConfig, values: Sequence[Any]) -> TrainConfig:
         if setting.whole and value != int(value):
             raise ConfigError(f"{setting.label} ({setting.name}) is {value}; give a whole number")
         changes[setting.name] = int(value) if setting.whole else float(value)
+    if usual.short_sequence_dim and changes["sequence_dim"] % usual.short_sequence_dim:
+        changes["short_sequence_dim"] = (
+            0  # it has no field: a context that it does not divide begins with whole windows
+        )
     # A state is saved at least as often as the run is looked at from outside.
     changes["save_interval"] = max(10, min(usual.save_interval, changes["max_steps"] // 10))
     try:

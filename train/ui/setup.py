@@ -26,7 +26,7 @@ from train.ui.notes import duration, facts_html, note, sentence
 from train.ui.settings import SettingsForm, chosen_config, usual_config
 from train.ui.timing import Timing
 
-OFFERED = ("laptop", "character", "shakespeare", "gpt2", "tiny")
+OFFERED = ("laptop", "best", "character", "shakespeare", "gpt2", "tiny")
 NOTHING = ""
 
 

@@ -90,7 +90,7 @@ def test_an_engine_that_is_asked_for_it_takes_it_from_the_first_token_on():
     engine.close()
 
 
-@pytest.mark.parametrize("name", ["laptop", "shakespeare"])
+@pytest.mark.parametrize("name", ["laptop", "shakespeare", "verse"])
 def test_shipped_checkpoint_predicts_nearly_the_same(name):
     checkpoint = load_checkpoint(ROOT / "checkpoints" / name)
     model: GPT = checkpoint.model

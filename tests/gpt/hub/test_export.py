@@ -68,7 +68,10 @@ def test_exported_logits_are_equal(tmp_path: Path, fields: dict[str, Any]) -> No
     assert largest_difference(source, tmp_path / "exported") < BOUND
 
 
-@pytest.mark.parametrize(("name", "kind"), [("laptop", "Qwen3ForCausalLM"), ("shakespeare", "GPT2LMHeadModel")])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("laptop", "Qwen3ForCausalLM"), ("verse", "Qwen3ForCausalLM"), ("shakespeare", "GPT2LMHeadModel")],
+)
 def test_shipped_checkpoint_is_the_same_in_a_fresh_process(tmp_path: Path, name: str, kind: str) -> None:
     source, exported, prompt = ROOT / "checkpoints" / name, tmp_path / "exported", "ROMEO:\n"
     assert export_transformers(source, exported) == kind

@@ -69,3 +69,12 @@ def test_what_a_checkpoint_or_a_tokenizer_decides_cannot_be_typed(whole: Path) -
     assert {name for name, update in fixed.items() if not update["interactive"]} == {
         setting.name for setting in SETTINGS if setting.of_shape
     }
+
+
+def test_context_that_the_short_windows_do_not_divide_begins_with_whole_ones() -> None:
+    best = usual_config("best", "", "sonnets")
+    typed = [getattr(best, setting.name) for setting in SETTINGS]
+    place = [setting.name for setting in SETTINGS].index("sequence_dim")
+    for context, short in ((256, 64), (128, 64), (100, 0), (32, 0)):
+        config = chosen_config(best, [*typed[:place], context, *typed[place + 1 :]])
+        assert (config.sequence_dim, config.short_sequence_dim) == (context, short)
