@@ -123,8 +123,8 @@ def _settings(arguments: argparse.Namespace, out: Path) -> TrainConfig:
             folder = base_folder(init, ROOT / "checkpoints", os.environ.get("TIKTOKEN_CACHE_DIR"))
             config = base_settings(folder, preset, changed)
         else:
-            config = dataclasses.replace(preset, **changed)
-        return dataclasses.replace(config, data=_pinned(config.data))
+            config = preset.with_changes(**changed)
+        return config.with_changes(data=_pinned(config.data))
     config = read_run_config(out)
     refused = sorted(set(changed) - {"max_steps", "patience"})
     if arguments.preset not in (None, config.preset):

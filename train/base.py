@@ -85,11 +85,7 @@ def base_settings(folder: Path, config: TrainConfig, overrides: dict[str, Any]) 
         )
     part = 1.0 if config.init else RATES  # a preset that begins with a checkpoint has its own rates
     rates = {name: part * getattr(config, name) for name in ("learning_rate", "muon_learning_rate")}
-    # what the preset does with another tokenizer and another context, and this checkpoint's cannot have
-    dropped: dict[str, Any] = {"bpe_dropout": 0.0} if decided["tokenizer"] == "character" else {}
-    if config.short_sequence_dim and decided["sequence_dim"] % config.short_sequence_dim:
-        dropped["short_sequence_dim"] = 0
-    return replace(config, **{**rates, **dropped, **overrides, **decided, "init": str(folder)})
+    return config.with_changes(**{**rates, **overrides, **decided, "init": str(folder)})
 
 
 def take_weights(model: GPT, base: Checkpoint, folder: str) -> None:

@@ -20,6 +20,9 @@ from gpt.tokenizer import Tokenizer
 from train.encoding import text_pieces
 
 _NO_MERGE = np.iinfo(np.int64).max
+# Symbols of a piece that merge together. A longer one, which no language has, is merged in parts: its time would grow
+# with the square of its length.
+LONGEST = 256
 
 
 @runtime_checkable
@@ -41,7 +44,8 @@ class BPEDropout:
     Args:
         tokenizer: a byte-pair encoding.
         text: to encode.
-        probability: of leaving out a merge that could be made; with 0 every pass is `tokenizer.encode(text)`.
+        probability: of leaving out a merge that could be made; with 0 every pass is `tokenizer.encode(text)`, unless a
+            piece of it is longer than LONGEST symbols.
         seed: of what is left out, together with the pass.
 
     Raises:
@@ -67,7 +71,7 @@ class BPEDropout:
         for part in text_pieces(text):
             ids, lengths = tokenizer.unmerged(part)
             symbols.append(np.array(ids, dtype=np.int32))
-            sizes.append(np.array(lengths, dtype=np.int64))
+            sizes.append(np.array([size for length in lengths for size in _parts(length)], dtype=np.int64))
         self._symbols = np.concatenate(symbols) if symbols else np.empty(0, np.int32)
         all_sizes = np.concatenate(sizes) if sizes else np.empty(0, np.int64)
         starts = np.cumsum(all_sizes) - all_sizes
@@ -115,3 +119,9 @@ class BPEDropout:
         best = ranks.argmin(axis=1)
         rows = np.arange(count)
         return best, np.where(ranks[rows, best] < _NO_MERGE, self._merged[slots[rows, best]], -1).astype(np.int32)
+
+
+def _parts(length: int) -> list[int]:
+    """A piece's length, in parts of LONGEST at most."""
+    whole, rest = divmod(length, LONGEST)
+    return [LONGEST] * whole + [rest] * bool(rest)

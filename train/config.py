@@ -11,6 +11,7 @@ from typing import Any
 
 from gpt.config import ACTIVATIONS, GPTConfig
 from gpt.errors import ConfigError
+from train.hub_name import is_hub_name
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 CHECKPOINT_DTYPES = ("float32", "float16")
@@ -81,7 +82,10 @@ class TrainConfig:
         "step; 0: windows of sequence_dim from the beginning",
     )
     short_fraction: float = _setting(
-        0.7, "part of max_steps for which windows are of short_sequence_dim, where that is not 0", high=1
+        0.7,
+        "part of max_steps for which windows are of short_sequence_dim, where that is not 0; without rotary positions "
+        "those behind it are learnt only afterwards",
+        high=1,
     )
     accumulation_steps: int = _setting(1, "micro-steps whose gradients make one optimizer step", low=1)
     learning_rate: float = _setting(4e-3, "peak rate of AdamW")
@@ -141,12 +145,35 @@ class TrainConfig:
                 f"short_sequence_dim is {self.short_sequence_dim}, which is no whole part of sequence_dim = "
                 f"{self.sequence_dim}; give one of its divisors, or 0"
             )
+        if self.bpe_dropout and is_hub_name(self.data):
+            raise ConfigError(
+                f"bpe_dropout is {self.bpe_dropout:g}, but the tokens of {self.data} are made once and kept on disk, "
+                "the same for every pass; give 0, or a text file"
+            )
         if self.bpe_dropout and self.tokenizer == "character":
             raise ConfigError(
                 f"bpe_dropout is {self.bpe_dropout:g}, but the tokenizer character merges nothing that could be left "
                 "out; give 0, or the tokenizer bpe or gpt2"
             )
         self.model_config(1)
+
+    def with_changes(self, **changes: Any) -> TrainConfig:
+        """These settings with others in their place.
+
+        What they have for another tokenizer, text or context, and what does not go with the changes, is left out unless
+        it is among the changes itself: bpe_dropout, short_sequence_dim.
+
+        Raises:
+            ConfigError: as above.
+        """
+        now = {name: changes.get(name, getattr(self, name)) for name in ("tokenizer", "data", "sequence_dim")}
+        left_out: dict[str, Any] = {}
+        if now["tokenizer"] == "character" or is_hub_name(str(now["data"])):
+            left_out["bpe_dropout"] = 0.0
+        short = self.short_sequence_dim
+        if short and isinstance(now["sequence_dim"], int) and now["sequence_dim"] % short:
+            left_out["short_sequence_dim"] = 0
+        return dataclasses.replace(self, **{**left_out, **changes})
 
     def model_config(self, vocab_dim: int) -> GPTConfig:
         """The model's shape, with the number of tokens that the tokenizer turned out to have."""

@@ -20,7 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # A longer text is counted by its beginning.
 COUNTED_CHARACTERS = 2_000_000
 # Laptop-sized models stop getting better after about this many passes over their text: see train/README.md.
-GOOD_PASSES = 12
+GOOD_PASSES, MORE_PASSES = 12, 18
+MUCH_DROPOUT = 0.2
 MANY_PASSES = 30
 SHORT_CHARACTERS = 50_000
 # A learnt token should occur often enough to be learnt from.
@@ -63,11 +64,16 @@ def suited(config: TrainConfig, corpus: Corpus) -> TrainConfig:
         changes["vocab_dim"] = _filled(corpus.text[: int(characters)], distinct, wish)
     characters_per_token = {"bpe": 2.5, "gpt2": 3.1}.get(config.tokenizer, 1.0)
     tokens_per_step = config.batch_size * config.accumulation_steps * config.sequence_dim
-    steps = int(GOOD_PASSES * characters / characters_per_token / tokens_per_step)
+    steps = int(good_passes(config) * characters / characters_per_token / tokens_per_step)
     changes["max_steps"] = min(config.max_steps, max(SMALLEST_STEPS, steps // 10 * 10))
     changes["eval_interval"] = min(config.eval_interval, max(5, changes["max_steps"] // 24))
     changes["save_interval"] = min(config.save_interval, max(10, changes["max_steps"] // 10))
     return dataclasses.replace(config, **changes)
+
+
+def good_passes(config: TrainConfig) -> int:
+    """The passes over a text after which a model of such a size learns it by heart; dropout puts that off."""
+    return GOOD_PASSES if config.dropout < MUCH_DROPOUT else MORE_PASSES
 
 
 def _filled(train_text: str, distinct: int, vocab_dim: int) -> int:
@@ -113,8 +119,8 @@ def examine(config: TrainConfig, corpus: Corpus, checkpoints_root: Path, tiktoke
         )
     if not refusal and passes > MANY_PASSES:
         warnings.append(
-            f"The run reads the text {passes:,.0f} times; after about {GOOD_PASSES} it is being learnt by heart. "
-            "The best checkpoint on the way is kept; fewer steps save the time."
+            f"The run reads the text {passes:,.0f} times; after about {good_passes(config)} it is being learnt by "
+            "heart. The best checkpoint on the way is kept; fewer steps save the time."
         )
     return CorpusReport(len(corpus.text), distinct, train_tokens, round(passes, 1), tuple(warnings), refusal)
 

@@ -94,7 +94,7 @@ class WindowSampler:
             parts.append(self._tokens[starts[:, None] + torch.arange(self.sequence_dim + 1)])
             missing -= len(starts)
             self.position.window += len(starts)
-            if self.position.window == len(self._starts):
+            if self.position.window >= len(self._starts):
                 self.position = DataPosition(self.position.epoch + 1, 0)
                 self._begin_pass()
         windows = torch.cat(parts)

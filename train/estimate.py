@@ -77,7 +77,9 @@ def estimate(config: TrainConfig, corpus: Corpus, device: torch.device, *, budge
     if config.init:
         vocab_dim = config.vocab_dim
     batch_size = max(1, min(config.batch_size, MEASURED_TOKENS // config.sequence_dim))
-    part = dataclasses.replace(config, batch_size=batch_size, accumulation_steps=1, seed=0)
+    part = dataclasses.replace(
+        config, batch_size=batch_size, accumulation_steps=1, seed=0, short_sequence_dim=0, bpe_dropout=0.0
+    )
     torch.manual_seed(0)
     model = GPT.from_config(config.model_config(vocab_dim)).to(device)
     tokens = torch.randint(vocab_dim, ((batch_size * 4 + 1) * (config.sequence_dim + 1),))
@@ -100,6 +102,11 @@ def estimate(config: TrainConfig, corpus: Corpus, device: torch.device, *, budge
 
     share = config.batch_size * config.accumulation_steps / batch_size
     step_s = seconds_of(lambda: float(trainer.step()[0]), budget_s) * share
+    if config.short_sequence_dim:  # steps of as many tokens in shorter windows, which attend to fewer
+        short = dataclasses.replace(part, short_sequence_dim=config.short_sequence_dim, short_fraction=1.0)
+        trainer = Trainer(short, model, tokenizer, tokens, tokens, Path(), ProcessGroup({}, "gloo"))
+        short_s = seconds_of(lambda: float(trainer.step()[0]), budget_s) * share
+        step_s += config.short_fraction * (short_s - step_s)
     windows = tokens[: (batch_size * (config.sequence_dim + 1))].view(batch_size, -1)
     model.eval()
     window_s = seconds_of(lambda: token_nats(model, windows), budget_s / 4) / batch_size

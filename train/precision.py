@@ -12,7 +12,8 @@ def faster_precision(device: torch.device) -> str:
     product, which makes them about ten times slower than float32's. What is not known to have them gets float32.
     """
     if device.type == "cuda":
-        supported = torch.cuda.is_bf16_supported(including_emulation=False)
+        with torch.cuda.device(device):
+            supported = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         # torch has no public name for these; one that is gone some day counts as no
         queries = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")

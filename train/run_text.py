@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from gpt.errors import ConfigError, CorpusError, UnknownCharacterError
+from gpt.errors import CorpusError, UnknownCharacterError
 from gpt.hub.repository import Hub
 from gpt.tokenizer import Tokenizer
 from train.bpe_dropout import BPEDropout
@@ -80,11 +80,6 @@ def read_run_text(config: TrainConfig, data_root: Path, choose: ChooseTokenizer)
         TokenizerError: as `choose` says; or the text has a character without a token.
     """
     if is_hub_name(config.data):
-        if config.bpe_dropout:
-            raise ConfigError(
-                f"bpe_dropout is {config.bpe_dropout:g}, but the tokens of {config.data} are made once and kept on "
-                "disk, the same for every pass; give 0, or a text file"
-            )
         return _read_hub_text(config, data_root, choose)
     corpus = load_corpus(config.data, data_root, min_characters=MIN_CHARACTERS)
     train_text, validation_text = corpus.split(config.train_fraction)

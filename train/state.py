@@ -34,6 +34,8 @@ class TrainState:
         loss_sum, loss_count: of the training losses since the last evaluation.
         threads: torch's number of threads; another number may sum in another order.
         world_size: processes.
+        short_steps: the steps from the beginning whose windows are of short_sequence_dim; more steps later change
+            nothing about it.
         corpus_sha256: of the text that is learnt; the position in the data means nothing in another one.
         command: what began the run.
     """
@@ -51,6 +53,7 @@ class TrainState:
     loss_count: int = 0
     threads: int = 0
     world_size: int = 1
+    short_steps: int = 0
     corpus_sha256: str = ""
     command: str = ""
 

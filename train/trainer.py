@@ -74,11 +74,14 @@ class Trainer:
         self.model = model
         self.tokenizer = tokenizer
         self.state = TrainState(threads=torch.get_num_threads(), world_size=processes.world_size)
+        if config.short_sequence_dim:
+            self.state.short_steps = round(config.short_fraction * config.max_steps)
         self._out = out
         self._processes = processes
         self._device = next(model.parameters()).device
-        self.precision = resolve_precision(config.precision, self._device)
-        self._low = self.precision == "bfloat16"
+        # of the main process, so that machines of two kinds do the same
+        self._low = processes.broadcast(resolve_precision(config.precision, self._device) == "bfloat16")
+        self.precision = "bfloat16" if self._low else "float32"
         self._copy: GPT = copy.deepcopy(model).bfloat16() if self._low and self._device.type == "cpu" else model
         self._optimizers = build_optimizers(
             model,
@@ -90,6 +93,8 @@ class Trainer:
             orthogonalize_dtype=torch.bfloat16 if self._low else torch.float32,
         )
         self._train_tokens = train_tokens
+        if self.state.short_steps:
+            WindowSampler(train_tokens, config.sequence_dim, config.seed)  # a text too short for them is refused now
         self._sampler = self._sample_from(DataPosition())
         self._validation_windows = _fixed_windows(validation_tokens, config.sequence_dim, config.eval_windows)
         self._loss_sum = torch.zeros((), device=self._device)
@@ -234,7 +239,7 @@ class Trainer:
         """
         config = self.config
         factor = learning_rate_factor(self.state.step, config.max_steps, config.warmup_fraction, config.final_fraction)
-        if 0 < self._short_steps == self.state.step:
+        if 0 < self.state.short_steps == self.state.step:
             position = DataPosition(self._sampler.position.epoch + 1)  # a pass of its own, from its beginning
             self._sampler = WindowSampler(self._train_tokens, config.sequence_dim, config.seed, position)
         for parameter in self._copy.parameters():
@@ -267,15 +272,12 @@ class Trainer:
         self._loss_count += 1
         return step_loss, asked_anywhere
 
-    @property
-    def _short_steps(self) -> int:
-        """The steps whose windows are of short_sequence_dim (Press et al. 2021, Shortformer, section 3)."""
-        config = self.config
-        return round(config.short_fraction * config.max_steps) if config.short_sequence_dim else 0
-
     def _sample_from(self, position: DataPosition) -> WindowSampler:
-        """The sampler of the steps up to this one, at `position`; `step` changes from the short windows to the long."""
-        short = 0 < self._short_steps >= self.state.step
+        """The sampler of the steps up to this one, at `position`; `step` changes from the short windows to the long.
+
+        Windows that begin short and become long are the staged training of Press et al. 2021 (Shortformer).
+        """
+        short = 0 < self.state.short_steps >= self.state.step
         size = self.config.short_sequence_dim if short else self.config.sequence_dim
         return WindowSampler(self._train_tokens, size, self.config.seed, position)
 
@@ -312,7 +314,9 @@ class Trainer:
                 state.best_step, state.best_loss = state.step, val_loss
             on_evaluation(Evaluation(state.step, train_loss, val_loss, is_best))
         is_best = self._processes.broadcast(is_best)
-        state.evaluations_since_best = 0 if is_best else state.evaluations_since_best + 1
+        # before the long windows have come the figures, which are of long ones, say little about the run
+        waits = is_best or state.step <= state.short_steps
+        state.evaluations_since_best = 0 if waits else state.evaluations_since_best + 1
         self._loss_sum.zero_()
         self._loss_count = 0
 

@@ -11,7 +11,7 @@ import torch
 from gpt.errors import ConfigError, UnknownCharacterError
 from gpt.tokenizer import BPETokenizer, CharacterTokenizer, GPT2Tokenizer, Tokenizer
 from tests.train.tiny_run import ROOT, SONNETS
-from train.bpe_dropout import BPEDropout
+from train.bpe_dropout import LONGEST, BPEDropout
 
 TEXT = SONNETS.read_text(encoding="utf-8")
 BPE = BPETokenizer.train(TEXT, 300)
@@ -94,6 +94,13 @@ def test_short_texts(text: str) -> None:
     tokens = BPEDropout(GPT2, text, 0.5, 1)(0)
     assert tokens.dtype == torch.int64
     assert GPT2.decode(tokens.tolist()) == text
+
+
+def test_a_piece_of_any_length_is_merged_in_parts() -> None:
+    text = "ab" * (3 * LONGEST) + " ab"
+    tokens = BPEDropout(SMALL, text, 0.0, 1)(0).tolist()
+    assert tokens == [4] * (3 * LONGEST) + [3, 4]
+    assert SMALL.decode(BPEDropout(SMALL, text[:-4], 0.3, 1)(0).tolist()) == text[:-4]
 
 
 def test_a_tokenizer_that_merges_nothing_is_refused() -> None:

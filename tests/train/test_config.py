@@ -161,6 +161,28 @@ def test_short_windows_are_a_whole_part_of_the_long_ones() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("changes", "left_out"),
+    [
+        ({"tokenizer": "character"}, {"bpe_dropout": 0.0}),
+        ({"data": "hf:owner/name"}, {"bpe_dropout": 0.0}),
+        ({"sequence_dim": 100}, {"short_sequence_dim": 0}),
+        ({"sequence_dim": 128}, {}),
+        ({"seed": 2}, {}),
+    ],
+)
+def test_changes_leave_out_what_does_not_go_with_them(changes: dict[str, Any], left_out: dict[str, Any]) -> None:
+    config = make(bpe_dropout=0.1, sequence_dim=64, short_sequence_dim=16)
+    assert config.with_changes(**changes) == dataclasses.replace(config, **changes, **left_out)
+
+
+def test_changes_that_do_not_go_together_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"bpe_dropout is 0\.2"):
+        make().with_changes(tokenizer="character", bpe_dropout=0.2)
+    with pytest.raises(ConfigError, match="short_sequence_dim is 48"):
+        make().with_changes(sequence_dim=64, short_sequence_dim=48)
+
+
 def test_bpe_dropout_needs_merges() -> None:
     assert "bpe_dropout is 0.1, but the tokenizer character merges nothing" in refusal(
         tokenizer="character", bpe_dropout=0.1

@@ -17,13 +17,13 @@ from torch import Tensor
 
 import train.trainer
 from gpt.character_tokenizer import CharacterTokenizer
-from gpt.errors import TrainingError
+from gpt.errors import CorpusError, TrainingError
 from gpt.model import GPT
 from tests.train.tiny_run import SONNETS
 from train.config import TrainConfig
 from train.dataset import WindowSampler
 from train.distributed import ProcessGroup
-from train.optimizer import learning_rate_factor
+from train.optimizer import Muon, learning_rate_factor
 from train.state import read_state
 from train.trainer import Evaluation, Trainer
 
@@ -230,6 +230,7 @@ def test_stop_is_heard_within_the_step_and_saved(tmp_path: Path, asked_at: int) 
         {"precision": "bfloat16", "dropout": 0.3, "muon_learning_rate": 0.02},
         {"short_sequence_dim": 4, "short_fraction": 0.4},
         {"short_sequence_dim": 8, "short_fraction": 0.3},
+        {"short_sequence_dim": 4, "short_fraction": 0.2},
     ],
 )
 def test_resumed_run_is_the_uninterrupted_one(tmp_path: Path, settings: dict[str, Any]) -> None:
@@ -299,3 +300,46 @@ def test_resume_refuses_what_cannot_go_on(tmp_path: Path) -> None:
     state.write_text(json.dumps({**fields, "world_size": 2}))
     with pytest.raises(TrainingError, match=r"made by 2 processes, but there are 1 now.*--nproc_per_node=2"):
         make(tmp_path).resume()
+
+
+@pytest.mark.parametrize(("stopped_at", "max_steps"), [(7, 9), (7, 30), (3, 4), (5, 30)])
+def test_more_or_fewer_steps_leave_the_short_windows_where_they_were(
+    tmp_path: Path, stopped_at: int, max_steps: int
+) -> None:
+    """The run began with 10 steps, of which 5 are short; a position that no sampler has ends no run in a loop."""
+    settings: dict[str, Any] = {"short_sequence_dim": 4, "short_fraction": 0.5}
+    trainer = make(tmp_path, **settings)
+    run(trainer, should_stop=lambda: trainer.state.step + 1 >= stopped_at)
+    assert trainer.state.step == stopped_at
+    resumed = make(tmp_path, **settings, max_steps=max_steps)
+    resumed.resume()
+    lengths: list[int] = []
+    whole = resumed._next_batch
+    resumed._next_batch = lambda: lengths.append((batch := whole())[0].shape[1]) or batch  # type: ignore[method-assign, func-returns-value]
+    outcome, _ = run(resumed)
+    assert outcome == "finished"
+    assert lengths == [4] * max(0, min(5, max_steps) - stopped_at) + [16] * max(0, max_steps - max(5, stopped_at))
+
+
+def test_text_too_short_for_the_long_windows_is_refused_at_once(tmp_path: Path) -> None:
+    config = TrainConfig(**{**SMALL, "sequence_dim": 64, "short_sequence_dim": 4})
+    ids = torch.tensor(TOKENIZER.encode(TEXT))
+    with pytest.raises(CorpusError, match="sequence_dim = 64"):
+        Trainer(config, make_model(config), TOKENIZER, ids[:100], ids[100:], tmp_path, ProcessGroup({}, "gloo"))
+
+
+def test_patience_begins_with_the_long_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script_losses(monkeypatch, [1.0, *[2.0] * 20])
+    trainer = make(
+        tmp_path, max_steps=20, eval_interval=1, eval_windows=1, patience=3, short_sequence_dim=4, short_fraction=0.5
+    )
+    outcome, _ = run(trainer)
+    assert outcome == "early stop"
+    assert trainer.state.step == 13
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_muon_iterates_in_the_precision_of_the_products(tmp_path: Path, precision: str) -> None:
+    trainer = make(tmp_path, precision=precision, muon_learning_rate=0.02)
+    muon = next(optimizer for optimizer in trainer._optimizers if isinstance(optimizer, Muon))
+    assert muon._dtype == getattr(torch, precision)

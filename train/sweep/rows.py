@@ -100,7 +100,7 @@ def _check_names(where: str, options: dict[str, Any], refused: dict[str, str]) -
 
 def _config(where: str, base: TrainConfig, options: dict[str, Any]) -> TrainConfig:
     try:
-        config = dataclasses.replace(base, **options)
+        config = base.with_changes(**options)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
     if config.init:

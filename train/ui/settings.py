@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,7 +96,7 @@ def usual_config(preset: str, init: str, data: str) -> TrainConfig:
     """
     if preset not in PRESETS:
         raise ConfigError(f"the preset is {preset!r}; choose one of {', '.join(PRESETS)}")
-    config = dataclasses.replace(PRESETS[preset].config, data=data)
+    config = PRESETS[preset].config.with_changes(data=data)
     return base_settings(Path(init), config, {}) if init else config
 
 
@@ -116,14 +115,10 @@ def chosen_config(usual: TrainConfig, values: Sequence[Any]) -> TrainConfig:
         if setting.whole and value != int(value):
             raise ConfigError(f"{setting.label} ({setting.name}) is {value}; give a whole number")
         changes[setting.name] = int(value) if setting.whole else float(value)
-    if usual.short_sequence_dim and changes["sequence_dim"] % usual.short_sequence_dim:
-        changes["short_sequence_dim"] = (
-            0  # it has no field: a context that it does not divide begins with whole windows
-        )
     # A state is saved at least as often as the run is looked at from outside.
     changes["save_interval"] = max(10, min(usual.save_interval, changes["max_steps"] // 10))
     try:
-        return dataclasses.replace(usual, **changes)
+        return usual.with_changes(**changes)
     except ConfigError as error:
         label = next((f"{item.label} ({item.name})" for item in SETTINGS if str(error).startswith(f"{item.name} ")), "")
         words = f"{label} {str(error).split(' ', 1)[1]}" if label else str(error)

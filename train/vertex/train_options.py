@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +51,7 @@ class TrainOptions:
             raise ConfigError("resume is given; a pipeline's training always begins anew, and a job's goes on by name")
         changed = overrides(given)
         preset = given.preset or DEFAULT_PRESET
-        config = dataclasses.replace(PRESETS[preset].config, **changed)
+        config = PRESETS[preset].config.with_changes(**changed)
         if not _is_named(config.data):
             own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
             own.add_argument("--data")
