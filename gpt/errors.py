@@ -47,7 +47,15 @@ class TokenizerError(GPTError):
 
 
 class UnknownCharacterError(TokenizerError):
-    """The text holds a character that the vocabulary has no token for."""
+    """The text holds a character that the vocabulary has no token for.
+
+    Attributes:
+        character: the first such one, where the text is known to have it; else empty.
+    """
+
+    def __init__(self, message: str, character: str = "") -> None:
+        super().__init__(message)
+        self.character = character
 
 
 class CheckpointError(GPTError):

@@ -115,10 +115,11 @@ class GPT2Tokenizer:
 
     def unmerged(self, text: str) -> tuple[list[int], list[int]]:
         """The ids of the bytes of `text`, and how many of them each piece has within which tokens merge."""
-        import regex  # tiktoken's, so it is there
+        import tokenizers
 
         ids = {byte: token_id for token_id, byte in enumerate([*_PRINTABLE, *_OTHERS])}
-        pieces = [piece.encode() for piece in regex.findall(SPLIT_PATTERN, text)]
+        split = tokenizers.pre_tokenizers.Split(tokenizers.Regex(SPLIT_PATTERN), behavior="isolated")
+        pieces = [piece.encode() for piece, _ in split.pre_tokenize_str(text)]
         return [ids[byte] for piece in pieces for byte in piece], [len(piece) for piece in pieces]
 
     def save(self, folder: Path) -> None:

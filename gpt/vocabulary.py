@@ -41,7 +41,8 @@ def check_characters(text: str, known: Collection[str]) -> None:
     raise UnknownCharacterError(
         f"the text has {named}, for which the vocabulary has no token; leave it out, replace it or use a model with "
         f"GPT-2's vocabulary; the {len(allowed)} known characters are {allowed[:_SHOWN_CHARACTERS]!r}"
-        + (f" and {hidden} more" if hidden > 0 else "")
+        + (f" and {hidden} more" if hidden > 0 else ""),
+        next(iter(unknown)),
     )
 
 

@@ -5,11 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gpt.api.message import Message
+from gpt.api.refusal import Refusal
+from gpt.errors import UnknownCharacterError
 from gpt.play import play, speaker_name, speech
 
 USER = "ROMEO"
 ASSISTANT = "JULIET"
 """Who speaks where messages have no names: the two with whom the page's dialogue begins."""
+
+
+def unknown_character(messages: Sequence[Message], error: UnknownCharacterError) -> Exception:
+    """The error as one who sent messages can read it: which of them has the character, not where the play has it."""
+    character = error.character
+    for number, message in enumerate(messages):
+        for field, words in (("content", message.words()), ("name", message.name or "")):
+            if character and character in words:
+                place = f"messages[{number}].{field}"
+                return Refusal(
+                    400,
+                    f"{place} has {character!r} (U+{ord(character):04X}), for which the vocabulary has no token; leave "
+                    "it out, replace it or use a model with GPT-2's vocabulary",
+                    place,
+                )
+    return error
 
 
 def prompt(messages: Sequence[Message]) -> str:

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from gpt.api.answers import ChatAnswers, CompletionAnswers
 from gpt.api.choice import Choice
-from gpt.api.conversation import prompt
+from gpt.api.conversation import prompt, unknown_character
 from gpt.api.gate import Gate
 from gpt.api.guard import Guard
 from gpt.api.metrics import CONTENT_TYPE, Metrics
@@ -20,7 +20,7 @@ from gpt.api.refusal import Refusal, refusal
 from gpt.api.schema import CHAT_TOKENS, COMPLETION_TOKENS, MAX_CHOICES, Body, ChatBody, CompletionBody
 from gpt.api.service import Service, Task
 from gpt.backends.swappable import SwappableBackend
-from gpt.errors import GPTError
+from gpt.errors import GPTError, UnknownCharacterError
 from gpt.play import END_OF_SPEECH
 
 ERRORS: dict[int | str, dict[str, Any]] = {
@@ -163,7 +163,10 @@ def _create(service: Service, model_name: Callable[[], str]) -> FastAPI:
             )
             for number in range(body.n or 1)
         ]
-        return await service.answer(_task(body, choices, ChatAnswers(live), bool(body.logprobs)), request)
+        try:
+            return await service.answer(_task(body, choices, ChatAnswers(live), bool(body.logprobs)), request)
+        except UnknownCharacterError as error:
+            raise unknown_character(body.messages, error) from error
 
     _add_errors(api)
     return api

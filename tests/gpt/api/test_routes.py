@@ -327,3 +327,22 @@ def test_a_backend_that_cannot_score_says_so() -> None:
         answer = ask(address, "/v1/completions", {"prompt": "a", "echo": True, "logprobs": 1})
         assert answer.status == 400 and "choose a checkpoint of this machine" in answer.content["error"]["message"]
         assert ask(address, "/v1/completions", {"prompt": "a", "echo": True}).content["choices"][0]["text"][0] == "a"
+
+
+@pytest.mark.parametrize(
+    ("messages", "place", "character"),
+    [
+        ([{"role": "system", "content": "A play."}, {"role": "user", "content": "Who\n\ncalls ☃?"}], "1].content", "☃"),
+        ([{"role": "user", "content": [{"type": "text", "text": "é"}]}], "0].content", "é"),
+        ([{"role": "user", "content": "Hi."}, {"role": "user", "content": "Ho.", "name": "ŒDIPUS"}], "1].name", "Œ"),
+    ],
+)
+def test_a_character_that_no_token_has_is_told_by_its_message(
+    client: openai.OpenAI, messages: Any, place: str, character: str
+) -> None:
+    """Its place in the play that is made of the messages would say nothing to who sent them."""
+    for stream in (False, True):
+        with pytest.raises(openai.BadRequestError) as caught:
+            client.chat.completions.create(model=MODEL, messages=messages, stream=stream)
+        assert caught.value.param == f"messages[{place}"
+        assert f"messages[{place} has {character!r} (U+{ord(character):04X})" in caught.value.message
