@@ -40,6 +40,16 @@ def model_card(
     optimizer = f"AdamW {settings.learning_rate:g}"
     if settings.muon_learning_rate:
         optimizer += f", Muon {settings.muon_learning_rate:g} on the blocks' matrices"
+    against_rote = f"dropout {settings.dropout:g}"
+    if settings.bpe_dropout:
+        against_rote += f", BPE dropout {settings.bpe_dropout:g}"
+    if settings.label_smoothing:
+        against_rote += f", label smoothing {settings.label_smoothing:g}"
+    count = settings.batch_size * settings.accumulation_steps
+    windows = f"{count} windows a step"
+    if short := settings.short_sequence_dim:
+        more = count * settings.sequence_dim // short
+        windows += f" ({more} of {short} tokens for the first {settings.short_fraction:.0%})"
     card = f"""# {name}
 
 {num_parameters:,} parameters, trained from {settings.init or "nothing"} on {record.corpus}
@@ -60,8 +70,8 @@ on part of the same validation split, which flatters a little.
   {config.embed_dim}, {config.num_heads} heads, {config.num_layers} blocks, {config.activation},
   {"rotary" if config.rotary else "learned"} positions.
 - Training: {record.steps:,} steps, {record.tokens:,} tokens, {record.seconds / 60:.1f} minutes on {record.machine},
-  torch {record.torch_version}, seed {record.seed}; the best step was {record.best_step:,}.
-- Optimizer: {optimizer}, weight decay {settings.weight_decay:g}, dropout {settings.dropout:g},
+  torch {record.torch_version}, seed {record.seed}; the best step was {record.best_step:,}; {windows}.
+- Optimizer: {optimizer}, weight decay {settings.weight_decay:g}, {against_rote},
   {settings.precision} products.
 - Text sha256: {record.corpus_sha256}
 

@@ -61,9 +61,9 @@ PRESETS: dict[str, Preset] = {
             eval_windows=64,
             save_interval=400,
         ),
-        "1.05M parameters over laptop's vocabulary, twice as long and with four times the context",
-        "not run",
-        "not run",
+        "1.05M parameters over a vocabulary like laptop's, with four times its context, twice as long; the best figure",
+        "20 minutes on one core of an AMD EPYC server (November 2026)",
+        "block 1.421, sliding 1.414",
     ),
     "shakespeare": Preset(
         TrainConfig(

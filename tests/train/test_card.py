@@ -67,6 +67,16 @@ def test_card_has_what_it_took() -> None:
     assert "Text sha256: 86c4e6aa" in text
 
 
+def test_card_has_what_keeps_the_text_from_being_learnt_by_heart() -> None:
+    settings = dataclasses.replace(
+        SETTINGS, bpe_dropout=0.02, label_smoothing=0.03, sequence_dim=64, short_sequence_dim=16, short_fraction=0.7
+    )
+    text = card(settings=settings)
+    assert "dropout 0.1, BPE dropout 0.02, label smoothing 0.03," in text
+    assert "32 windows a step (128 of 16 tokens for the first 70%)." in text
+    assert "BPE dropout" not in card() and "label smoothing" not in card() and "16 tokens for" not in card()
+
+
 def test_card_has_the_curve_and_the_sample() -> None:
     text = card()
     assert "| 250 | 4.100 | 4.050 |\n| 500 | 3.600 | 3.700 |\n" in text

@@ -89,3 +89,10 @@ def test_command_says_what_the_page_says(capsys: pytest.CaptureFixture[str], tmp
     (tmp_path / "short.txt").write_text("too short " * 15, encoding="utf-8")
     assert main(["--data", str(tmp_path / "short.txt"), "--preset", "character"]) == 1
     assert "python -m train.corpus_report: error: the text is too short for a context of 256" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["laptop", "best", "shakespeare"])
+def test_presets_keep_their_steps_on_the_text_that_they_were_made_for(name: str) -> None:
+    long_as_the_plays = (SONNETS.text * 12)[:1_115_394]
+    config = PRESETS[name].config
+    assert suited(config, Corpus("plays", long_as_the_plays, "")).max_steps == config.max_steps
