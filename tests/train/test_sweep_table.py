@@ -9,8 +9,15 @@ from pathlib import Path
 import pytest
 
 from tests.train.sweep_result import TINY, refusal, result
+from tests.train.tiny_run import ROOT
 from train.sweep.__main__ import main
-from train.sweep.results import write_results
+from train.sweep.results import read_results, write_results
+from train.sweep.table import markdown_table
+
+
+def test_table_of_the_readme_is_that_of_its_results() -> None:
+    table = markdown_table(read_results(ROOT / "docs" / "ingredients.jsonl"))
+    assert table in (ROOT / "train" / "README.md").read_text(encoding="utf-8"), f"write into train/README.md:\n{table}"
 
 
 def test_table_has_means_spreads_differences_and_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
