@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent
 CHECKPOINTS = ROOT / "checkpoints"
 TEXTS = ROOT / "data" / "texts"
-DEFAULT_CHECKPOINT = CHECKPOINTS / "laptop"
+DEFAULT_CHECKPOINT = CHECKPOINTS / "verse"
 # Gradio reads these when it is imported. Without the first it asks other hosts for its newest version, and tells them
 # that it starts; without the second it sums up all past events after each one, for a dashboard that this page lacks.
 GRADIO_ENVIRONMENT = {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_ANALYTICS_CACHE_FREQUENCY": str(10**9)}

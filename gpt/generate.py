@@ -19,7 +19,7 @@ from gpt.errors import ConfigError, GPTError, RequestError, UnknownCharacterErro
 if TYPE_CHECKING:
     from gpt.completion import CompletionRequest
 
-CHECKPOINT = Path(__file__).resolve().parent.parent / "checkpoints" / "shakespeare"
+CHECKPOINT = Path(__file__).resolve().parent.parent / "checkpoints" / "verse"
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 CLOSED_PIPE = 141  # 128 + SIGPIPE
 
