@@ -43,7 +43,12 @@ def test_a_torch_that_does_not_say_gets_float32(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(("supported", "expected"), [(True, "bfloat16"), (False, "float32")])
 def test_gpu_is_asked_without_emulation(monkeypatch: pytest.MonkeyPatch, supported: bool, expected: str) -> None:
     asked: list[torch.device] = []
-    monkeypatch.setattr(torch.cuda, "device", lambda device: asked.append(device) or contextlib.nullcontext())
+
+    def current(device: torch.device) -> contextlib.nullcontext[None]:
+        asked.append(device)
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(torch.cuda, "device", current)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: supported or including_emulation)
     assert faster_precision(torch.device("cuda:1")) == expected
     assert asked == [torch.device("cuda:1")]

@@ -112,14 +112,23 @@ def test_accumulated_micro_steps_equal_one_large_batch(tmp_path: Path, muon_lear
     assert large_losses[-1][1] == pytest.approx(small_losses[-1][1], rel=1e-2 if muon_learning_rate else 1e-4)
 
 
+def watch_batches(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """The shapes of the batches that it takes from now on."""
+    shapes: list[tuple[int, ...]] = []
+    next_batch = trainer._next_batch
+
+    def watched() -> tuple[Tensor, Tensor]:
+        batch = next_batch()
+        shapes.append(tuple(batch[0].shape))
+        return batch
+
+    monkeypatch.setattr(trainer, "_next_batch", watched)
+    return shapes
+
+
 def test_windows_are_short_first_and_long_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = make(tmp_path, short_sequence_dim=4, short_fraction=0.6)
-    shapes: list[tuple[int, ...]] = []
-    monkeypatch.setattr(
-        trainer,
-        "_next_batch",
-        lambda real=trainer._next_batch: shapes.append(tuple((batch := real())[0].shape)) or batch,
-    )
+    shapes = watch_batches(trainer, monkeypatch)
     run(trainer)
     assert shapes == [(16, 4)] * 6 + [(4, 16)] * 4
     assert trainer.state.tokens == 10 * 4 * 16
@@ -127,17 +136,14 @@ def test_windows_are_short_first_and_long_later(tmp_path: Path, monkeypatch: pyt
     assert trainer.state.epoch == 1, "the long windows begin a pass of their own"
 
 
-@pytest.mark.parametrize(("fraction", "expected"), [(0.0, [16] * 10), (1.0, [4] * 10)])
+@pytest.mark.parametrize(("fraction", "expected"), [(0.0, [(4, 16)] * 10), (1.0, [(16, 4)] * 10)])
 def test_windows_may_all_be_of_one_length(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fraction: float, expected: list[int]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fraction: float, expected: list[tuple[int, ...]]
 ) -> None:
     trainer = make(tmp_path, short_sequence_dim=4, short_fraction=fraction)
-    lengths: list[int] = []
-    monkeypatch.setattr(
-        trainer, "_next_batch", lambda real=trainer._next_batch: lengths.append((batch := real())[0].shape[1]) or batch
-    )
+    shapes = watch_batches(trainer, monkeypatch)
     run(trainer)
-    assert lengths == expected
+    assert shapes == expected
 
 
 def test_evaluation_never_disturbs_training(tmp_path: Path) -> None:
@@ -304,7 +310,7 @@ def test_resume_refuses_what_cannot_go_on(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("stopped_at", "max_steps"), [(7, 9), (7, 30), (3, 4), (5, 30)])
 def test_more_or_fewer_steps_leave_the_short_windows_where_they_were(
-    tmp_path: Path, stopped_at: int, max_steps: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped_at: int, max_steps: int
 ) -> None:
     """The run began with 10 steps, of which 5 are short; a position that no sampler has ends no run in a loop."""
     settings: dict[str, Any] = {"short_sequence_dim": 4, "short_fraction": 0.5}
@@ -313,12 +319,11 @@ def test_more_or_fewer_steps_leave_the_short_windows_where_they_were(
     assert trainer.state.step == stopped_at
     resumed = make(tmp_path, **settings, max_steps=max_steps)
     resumed.resume()
-    lengths: list[int] = []
-    whole = resumed._next_batch
-    resumed._next_batch = lambda: lengths.append((batch := whole())[0].shape[1]) or batch  # type: ignore[method-assign, func-returns-value]
+    shapes = watch_batches(resumed, monkeypatch)
     outcome, _ = run(resumed)
     assert outcome == "finished"
-    assert lengths == [4] * max(0, min(5, max_steps) - stopped_at) + [16] * max(0, max_steps - max(5, stopped_at))
+    short = max(0, min(5, max_steps) - stopped_at)
+    assert shapes == [(16, 4)] * short + [(4, 16)] * (max_steps - stopped_at - short)
 
 
 def test_text_too_short_for_the_long_windows_is_refused_at_once(tmp_path: Path) -> None:
