@@ -31,6 +31,7 @@ STATE = TrainState(
     curve=[{"step": 5, "train_loss": 1.2, "val_loss": 1.1}],
     loss_sum=2.5,
     loss_count=2,
+    short_steps=7,
     threads=1,
     world_size=3,
     corpus_sha256="00ff",
