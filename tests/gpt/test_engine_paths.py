@@ -93,7 +93,10 @@ def test_an_engine_that_was_closed_meanwhile_keeps_no_compiled_path():
     [("laptop", 200), ("verse", 50), ("shakespeare", 20), pytest.param("shakespeare", 200, marks=pytest.mark.slow)],
 )
 def test_both_paths_write_the_same_text(name, count):
-    """Greedy past the context, and with seeds; where two logits are equal up to rounding they would part."""
+    """Greedy past the context, and with seeds; they may part where the two largest logits are equal up to rounding.
+
+    Of the prompts here one of `verse` comes to such a place, and none of the other two.
+    """
     checkpoint = load_checkpoint(ROOT / "checkpoints" / name)
     model = checkpoint.model
     generator = torch.Generator().manual_seed(0)
@@ -106,7 +109,16 @@ def test_both_paths_write_the_same_text(name, count):
         generations += [engine.submit(ids, SamplingParams(), new_tokens, seed=n) for n, ids in enumerate(prompts[:20])]
         texts.append(run(engine, *generations))
         engine.close()
-    assert texts[0] == texts[1]
+    assert texts[0][count:] == texts[1][count:]
+    parted = [(ids, one, other) for ids, one, other in zip(prompts, *texts, strict=False) if one != other]
+    assert len(parted) <= (2 if name == "verse" else 0)
+    for ids, one, other in parted:
+        place = next(number for number, pair in enumerate(zip(one, other, strict=True)) if pair[0] != pair[1])
+        context = ids + list(one[:place])
+        assert len(context) <= model.config.sequence_dim
+        with torch.inference_mode():
+            logits = model(torch.tensor([context]))[0, -1]
+        assert logits.max() - logits[[one[place], other[place]]].min() < 1e-4
 
 
 OPTIONS: dict[str, dict[str, Any]] = {
