@@ -5,13 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gpt.errors import TokenizerError
-from gpt.vocabulary import check_characters, check_ids, write_description
-
-if TYPE_CHECKING:
-    from tokenizers.pre_tokenizers import PreTokenizer
+from gpt.vocabulary import check_characters, check_ids, splitter, write_description
 
 # How a text is cut before tokens merge: words with the space before them, runs of line breaks, and every other
 # character alone. Together the pieces are the whole text.
@@ -45,7 +41,7 @@ class BPETokenizer:
         pairs = [(left, right) for left, right in merges]
         try:
             self._tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=ids, merges=pairs))
-            self._tokenizer.pre_tokenizer = _splitter(split_pattern)
+            self._tokenizer.pre_tokenizer = splitter(split_pattern)
         except Exception as error:  # the library raises nothing narrower
             raise TokenizerError(f"the trained BPE's merges or pattern are wrong ({error}); train it again") from error
         self._vocabulary = list(vocabulary)
@@ -73,7 +69,7 @@ class BPETokenizer:
                 f"needs a token; give at least {len(characters)}"
             )
         tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
-        tokenizer.pre_tokenizer = _splitter(SPLIT_PATTERN)
+        tokenizer.pre_tokenizer = splitter(SPLIT_PATTERN)
         trainer = tokenizers.trainers.BpeTrainer(
             vocab_size=vocab_dim,
             min_frequency=2,
@@ -115,7 +111,7 @@ class BPETokenizer:
         """The ids of the text's characters, and how many of them each piece has within which tokens merge."""
         check_characters(text, self._characters)
         ids = {token: token_id for token_id, token in enumerate(self._vocabulary) if len(token) == 1}
-        pieces = _splitter(self._split_pattern).pre_tokenize_str(text)
+        pieces = splitter(self._split_pattern).pre_tokenize_str(text)
         return [ids[character] for character in text], [end - start for _, (start, end) in pieces]
 
     def save(self, folder: Path) -> None:
@@ -130,10 +126,3 @@ class BPETokenizer:
                 "merges": self._merges,
             },
         )
-
-
-def _splitter(pattern: str) -> PreTokenizer:
-    """What cuts a text at every match of `pattern` and keeps all of it."""
-    import tokenizers
-
-    return tokenizers.pre_tokenizers.Split(tokenizers.Regex(pattern), behavior="isolated")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gpt.download import download
 from gpt.errors import TokenizerError
-from gpt.vocabulary import check_ids, write_description
+from gpt.vocabulary import check_ids, splitter, write_description
 
 VOCABULARY_FILE = "vocab.bpe"
 URL = "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/vocab.bpe"
@@ -115,11 +115,8 @@ class GPT2Tokenizer:
 
     def unmerged(self, text: str) -> tuple[list[int], list[int]]:
         """The ids of the bytes of `text`, and how many of them each piece has within which tokens merge."""
-        import tokenizers
-
         ids = {byte: token_id for token_id, byte in enumerate([*_PRINTABLE, *_OTHERS])}
-        split = tokenizers.pre_tokenizers.Split(tokenizers.Regex(SPLIT_PATTERN), behavior="isolated")
-        pieces = [piece.encode() for piece, _ in split.pre_tokenize_str(text)]
+        pieces = [piece.encode() for piece, _ in splitter(SPLIT_PATTERN).pre_tokenize_str(text)]
         return [ids[byte] for piece in pieces for byte in piece], [len(piece) for piece in pieces]
 
     def save(self, folder: Path) -> None:

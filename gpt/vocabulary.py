@@ -5,14 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gpt.errors import TokenizerError, UnknownCharacterError
+
+if TYPE_CHECKING:
+    from tokenizers.pre_tokenizers import PreTokenizer
 
 TOKENIZER_FILE = "tokenizer.json"
 
 _SHOWN_CHARACTERS = 200
 _NAMED_STRANGERS = 5
+
+
+def splitter(pattern: str) -> PreTokenizer:
+    """What cuts a text at every match of the regular expression and keeps all of it."""
+    import tokenizers
+
+    return tokenizers.pre_tokenizers.Split(tokenizers.Regex(pattern), behavior="isolated")
 
 
 def check_ids(ids: Sequence[int], vocab_dim: int) -> None:

@@ -20,8 +20,8 @@ from gpt.tokenizer import Tokenizer
 from train.encoding import text_pieces
 
 _NO_MERGE = np.iinfo(np.int64).max
-# Symbols of a piece that merge together. A longer one, which no language has, is merged in parts: its time would grow
-# with the square of its length.
+# Symbols of a piece that merge together. A longer piece, as of writing without spaces, is merged in parts: its time
+# would grow with the square of its length.
 LONGEST = 256
 
 

@@ -61,10 +61,7 @@ def test_the_merge_that_was_learnt_first_is_made_first() -> None:
 def test_spellings_come_as_often_as_the_algorithm_says() -> None:
     """Of "abc" with p: a b c if both first merges are left out, a bc if only ab is, then ab c or abc."""
     p, count = 0.3, 20_000
-    pieces = Counter(SMALL.decode(BPEDropout(SMALL, "abc\u0020" * count, p, 7)(0).tolist()).split())
-    assert pieces == {"abc": count}
-    tokens = BPEDropout(SMALL, "abc " * count, p, 7)(0)
-    found = Counter(int(token) for token in tokens)
+    found = Counter(BPEDropout(SMALL, "abc " * count, p, 7)(0).tolist())
     # ab is made with 1 - p, and then left as it is with p; bc with p (1 - p); nothing with p * p
     expected = {6: (1 - p) * (1 - p), 4: (1 - p) * p, 5: p * (1 - p), 1: p * p}
     for token, share in expected.items():
