@@ -78,8 +78,8 @@ class TrainConfig:
     )
     short_sequence_dim: int = _setting(
         0,
-        "tokens of the windows that training begins with, a whole part of sequence_dim, with as many more windows to a "
-        "step; 0: windows of sequence_dim from the beginning",
+        "tokens of the windows that training begins with, a divisor of sequence_dim; a step then has more windows and "
+        "as many tokens; 0: windows of sequence_dim from the beginning",
     )
     short_fraction: float = _setting(
         0.7,
@@ -160,11 +160,11 @@ class TrainConfig:
     def with_changes(self, **changes: Any) -> TrainConfig:
         """These settings with others in their place.
 
-        What they have for another tokenizer, text or context, and what does not go with the changes, is left out unless
-        it is among the changes itself: bpe_dropout, short_sequence_dim.
+        bpe_dropout and short_sequence_dim become 0 where the changed tokenizer, text or context cannot have them,
+        unless they are among the changes themselves.
 
         Raises:
-            ConfigError: as above.
+            ConfigError: a field is out of range, or two do not go together.
         """
         now = {name: changes.get(name, getattr(self, name)) for name in ("tokenizer", "data", "sequence_dim")}
         left_out: dict[str, Any] = {}

@@ -115,8 +115,8 @@ def build_optimizers(
     """The optimizers of a GPT, over all of its parameters.
 
     With muon_learning_rate 0 AdamW (Loshchilov and Hutter 2019) has everything; else Muon has the blocks' matrices,
-    queries, keys and values apart, and iterates in orthogonalize_dtype. Weight
-    decay acts on matrices and embeddings, not on biases and norms.
+    queries, keys and values apart, and iterates in orthogonalize_dtype. Weight decay acts on matrices and embeddings,
+    not on biases and norms.
     """
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
