@@ -45,8 +45,8 @@ PRESETS: dict[str, Preset] = {
     "laptop": Preset(
         _LAPTOP,
         "1.05M parameters, a vocabulary of 1,024 trained on the corpus; verse in three minutes on two cores",
-        "3.1 minutes on two cores of an AMD EPYC server with bfloat16 (November 2026)",
-        "block 1.440, sliding 1.423",
+        "3.1 minutes on two cores of an AMD EPYC server with bfloat16, 5.1 without (November 2026)",
+        "block 1.443, sliding 1.427, over three seeds",
     ),
     "best": Preset(
         replace(
@@ -187,7 +187,7 @@ PRESETS: dict[str, Preset] = {
             sample_tokens=40,
         ),
         "29,830 parameters on the bundled sonnets, for tests",
-        "5 seconds on two such cores",
+        "5 seconds on two cores like laptop's",
         "block 2.474 on the sonnets",
     ),
 }
