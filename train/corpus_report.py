@@ -19,8 +19,8 @@ from train.presets import PRESETS
 ROOT = Path(__file__).resolve().parent.parent
 # A longer text is counted by its beginning.
 COUNTED_CHARACTERS = 2_000_000
-# A rule of thumb for laptop-sized models: passes after which more of them are hardly worth their time. The preset `best`,
-# with this much dropout, makes 17.
+# A rule of thumb for laptop-sized models: passes after which more are hardly worth their time; the preset `best`, with
+# this much dropout, makes 17.
 GOOD_PASSES, MORE_PASSES = 12, 18
 MUCH_DROPOUT = 0.2
 MANY_PASSES = 30
