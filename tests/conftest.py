@@ -1,7 +1,8 @@
-"""The emulator and the hub, each started for the first test that asks for it."""
+"""What all tests share: one thread a process; the emulator and the hub, each started for the first test that asks."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,10 @@ import pytest
 if TYPE_CHECKING:
     from tests.emulator.emulator import Emulator
     from tests.loopback_hub import LoopbackHub
+
+# The cores are shared by pytest's workers and by what they start, all of it small; threads that wait for each other
+# while others have their core spin, and everything takes twice as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

@@ -45,6 +45,12 @@ def model_card(
         against_rote += f", BPE dropout {settings.bpe_dropout:g}"
     if settings.label_smoothing:
         against_rote += f", label smoothing {settings.label_smoothing:g}"
+    taught = ""
+    if settings.teachers:
+        taught = (
+            f"- Teachers: {settings.teachers.replace(',', ', ')}; the mean of their probabilities is\n"
+            f"  {settings.teacher_weight:.0%} of every target.\n"
+        )
     count = settings.batch_size * settings.accumulation_steps
     windows = f"{count} windows a step"
     if short := settings.short_sequence_dim:
@@ -73,7 +79,7 @@ on part of the same validation split, which flatters a little.
   torch {record.torch_version}, seed {record.seed}; the best step was {record.best_step:,}; {windows}.
 - Optimizer: {optimizer}, weight decay {settings.weight_decay:g}, {against_rote},
   {settings.precision} products.
-- Text sha256: {record.corpus_sha256}
+{taught}- Text sha256: {record.corpus_sha256}
 
 It writes in the manner of its text and knows nothing else; names and words may be made up.
 

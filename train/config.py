@@ -102,6 +102,14 @@ class TrainConfig:
         "spells it as the validation text",
         high=0.9,
     )
+    teachers: str = _setting(
+        "",
+        "finished models of the same vocabulary, whose mean probability of each next token is learnt besides the text: "
+        "the folders of their checkpoints, with commas between them; empty: the text alone",
+    )
+    teacher_weight: float = _setting(
+        0.5, "part of each target's probability that is the teachers', where there are any", high=1
+    )
     label_smoothing: float = _setting(
         0.0, "part of each target's probability that is spread over the whole vocabulary", high=0.5
     )

@@ -19,6 +19,7 @@ from train.corpus import Corpus
 from train.distributed import ProcessGroup
 from train.metrics import token_nats
 from train.sample import sample
+from train.teachers import Teachers
 from train.trainer import Trainer
 
 # Of English text, measured on Tiny Shakespeare.
@@ -85,7 +86,8 @@ def estimate(config: TrainConfig, corpus: Corpus, device: torch.device, *, budge
     tokens = torch.randint(vocab_dim, ((batch_size * 4 + 1) * (config.sequence_dim + 1),))
     # A stand-in that has as many tokens; the text it writes is never seen.
     tokenizer = CharacterTokenizer("".join(chr(FIRST_CHARACTER + number) for number in range(vocab_dim)))
-    trainer = Trainer(part, model, tokenizer, tokens, tokens, Path(), ProcessGroup({}, "gloo"))
+    teachers = Teachers.of_shapes(config.teachers, vocab_dim, device) if config.teachers else None
+    trainer = Trainer(part, model, tokenizer, tokens, tokens, Path(), ProcessGroup({}, "gloo"), teachers)
 
     def seconds_of(work: Callable[[], object], budget_s: float) -> float:
         """The median of the repetitions that the budget allows, after one that does not count."""
@@ -104,7 +106,7 @@ def estimate(config: TrainConfig, corpus: Corpus, device: torch.device, *, budge
     step_s = seconds_of(lambda: float(trainer.step()[0]), budget_s) * share
     if config.short_sequence_dim:  # steps of as many tokens in shorter windows, which attend to fewer
         short = dataclasses.replace(part, short_sequence_dim=config.short_sequence_dim, short_fraction=1.0)
-        trainer = Trainer(short, model, tokenizer, tokens, tokens, Path(), ProcessGroup({}, "gloo"))
+        trainer = Trainer(short, model, tokenizer, tokens, tokens, Path(), ProcessGroup({}, "gloo"), teachers)
         short_s = seconds_of(lambda: float(trainer.step()[0]), budget_s) * share
         step_s += config.short_fraction * (short_s - step_s)
     windows = tokens[: (batch_size * (config.sequence_dim + 1))].view(batch_size, -1)

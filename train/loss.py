@@ -30,8 +30,11 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         chunk_rows: int,
         dtype: torch.dtype,
         label_smoothing: float,
+        soft_targets: Tensor | None,
+        soft_weight: float,
     ) -> Tensor:
         rows = hidden.shape[0]
+        hard_weight = 1.0 - soft_weight
         needs_grad = any(ctx.needs_input_grad[:3])
         hidden_low, weight_low = hidden.to(dtype), weight.to(dtype)
         bias_low = None if bias is None else bias.to(dtype)
@@ -48,8 +51,10 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             if grad_hidden is not None and grad_weight is not None:
                 probabilities = log_probabilities.exp_()
                 if label_smoothing:
-                    probabilities -= label_smoothing / probabilities.shape[1]
-                one = torch.full_like(chosen, label_smoothing - 1.0, dtype=probabilities.dtype)
+                    probabilities -= hard_weight * label_smoothing / probabilities.shape[1]
+                if soft_targets is not None:
+                    probabilities.sub_(soft_targets[part], alpha=soft_weight)
+                one = torch.full_like(chosen, hard_weight * (label_smoothing - 1.0), dtype=probabilities.dtype)
                 probabilities.scatter_add_(1, chosen, one)
                 if grad_bias is not None:
                     grad_bias += probabilities.sum(dim=0)
@@ -76,6 +81,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             None,
             None,
             None,
+            None,
+            None,
         )
 
 
@@ -87,11 +94,15 @@ def head_cross_entropy(
     chunk_rows: int | None = None,
     dtype: torch.dtype = torch.float32,
     label_smoothing: float = 0.0,
+    soft_targets: Tensor | None = None,
+    soft_weight: float = 0.0,
 ) -> Tensor:
     """Mean of -log softmax(head(hidden))[target], equal to `F.cross_entropy(head(hidden), targets)`.
 
-    Label smoothing (Szegedy et al. 2016) changes the gradient alone, to that of
-    `F.cross_entropy(..., label_smoothing=label_smoothing)`; the value stays the plain loss, which compares with others.
+    Label smoothing (Szegedy et al. 2016) and soft targets (Hinton et al. 2015) change the gradient alone, to that of
+    `F.cross_entropy(..., label_smoothing=label_smoothing)`, and of
+    `(1 - soft_weight) * F.cross_entropy(logits, targets) + soft_weight * F.cross_entropy(logits, soft_targets)`; the
+    value stays the plain loss, which compares with others.
 
     Args:
         hidden: (..., E), the states before the head.
@@ -100,6 +111,8 @@ def head_cross_entropy(
         chunk_rows: rows whose logits exist at a time; None means as many as fit a CPU's cache, or 512 MB on a GPU.
         dtype: of the matrix products; sums and the softmax are float32 whatever it is.
         label_smoothing: part of the target's probability that is spread evenly over the vocabulary.
+        soft_targets: (N, V) float32, the probabilities that other models give, on the same device; without gradient.
+        soft_weight: their part of the gradient, 0 to 1; 0 without soft_targets.
 
     Returns:
         () float32, in nats per token.
@@ -115,5 +128,7 @@ def head_cross_entropy(
             chunk_rows,
             dtype,
             label_smoothing,
+            soft_targets,
+            soft_weight,
         )
     return loss

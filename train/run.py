@@ -32,6 +32,7 @@ from train.run_text import read_run_text
 from train.sample import sample
 from train.state import has_state, read_state, read_tokenizer
 from train.status import RunStatus, read_status
+from train.teachers import Teachers
 from train.trainer import Evaluation, Trainer
 from train.utilisation import utilisation
 
@@ -114,13 +115,17 @@ class Run:
                 f"the validation part has {len(self._validation_tokens) - 1} tokens, fewer than sequence_dim = "
                 f"{config.sequence_dim}; give a longer text, a smaller --sequence-dim or a smaller --train-fraction"
             )
+        teachers = None
+        if config.teachers:
+            teachers = Teachers.load(config.teachers, self.tokenizer, config.sequence_dim, device)
         self.trainer = Trainer(
-            config, model, self.tokenizer, self._text.train_tokens, self._validation_tokens, out, processes
+            config, model, self.tokenizer, self._text.train_tokens, self._validation_tokens, out, processes, teachers
         )
         if self.resumed:
-            self._resume(command)
+            self._resume(command, teachers)
         else:
             self.trainer.state.command, self.trainer.state.corpus_sha256 = command, self._text.sha256
+            self.trainer.state.teachers_sha256 = teachers.sha256 if teachers else ""
         self._status = RunStatus(
             state="training",
             pid=os.getpid(),
@@ -140,13 +145,18 @@ class Run:
         kept = self.trainer.state.step or -1
         self._folder = RunFolder(out, config, kept) if processes.is_main else None
 
-    def _resume(self, command: str) -> None:
+    def _resume(self, command: str, teachers: Teachers | None) -> None:
         """Go on from the folder's state; the record then has every command that made the run."""
         saved = read_state(self.out)
         if saved.corpus_sha256 not in ("", self._text.sha256):
             raise TrainingError(
                 f"the corpus {self.config.data} is not the text that the run in {self.out} began with; "
                 "put that text back, or begin anew in another folder"
+            )
+        if teachers and saved.teachers_sha256 != teachers.sha256:
+            raise TrainingError(
+                f"the teachers {self.config.teachers} have not the weights with which the run in {self.out} began; "
+                "put those back, or begin anew in another folder"
             )
         self.trainer.resume()
         state = self.trainer.state

@@ -37,6 +37,7 @@ class TrainState:
         short_steps: the steps from the beginning whose windows are of short_sequence_dim; more steps later change
             nothing about it.
         corpus_sha256: of the text that is learnt; the position in the data means nothing in another one.
+        teachers_sha256: of the weights of the teachers; empty where there are none.
         command: what began the run.
     """
 
@@ -55,6 +56,7 @@ class TrainState:
     world_size: int = 1
     short_steps: int = 0
     corpus_sha256: str = ""
+    teachers_sha256: str = ""
     command: str = ""
 
 

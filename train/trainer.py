@@ -27,6 +27,7 @@ from train.metrics import token_nats
 from train.optimizer import build_optimizers, learning_rate_factor
 from train.precision import resolve_precision
 from train.state import TrainState, read_state, restore_tensors, save_state
+from train.teachers import Teachers
 
 # Parameters times tokens of a step from which it takes a CPU about a second.
 SLOW_STEP = 10**10
@@ -53,6 +54,7 @@ class Trainer:
         validation_tokens: (n,) int64 on the CPU.
         out: the run folder.
         processes: those that train together.
+        teachers: whose probabilities are learnt besides the text.
 
     Attributes:
         config, model, tokenizer: as given.
@@ -69,6 +71,7 @@ class Trainer:
         validation_tokens: Tensor,
         out: Path,
         processes: ProcessGroup,
+        teachers: Teachers | None = None,
     ) -> None:
         self.config = config
         self.model = model
@@ -78,6 +81,7 @@ class Trainer:
             self.state.short_steps = round(config.short_fraction * config.max_steps)
         self._out = out
         self._processes = processes
+        self._teachers = teachers
         self._device = next(model.parameters()).device
         # of the main process, so that machines of two kinds do the same
         self._low = processes.broadcast(resolve_precision(config.precision, self._device) == "bfloat16")
@@ -251,7 +255,13 @@ class Trainer:
                 hidden = self._copy.hidden_states(inputs)
             dtype = torch.bfloat16 if self._low else torch.float32
             loss = head_cross_entropy(
-                hidden, self._copy.head, targets, dtype=dtype, label_smoothing=config.label_smoothing
+                hidden,
+                self._copy.head,
+                targets,
+                dtype=dtype,
+                label_smoothing=config.label_smoothing,
+                soft_targets=self._teachers and self._teachers.probabilities(inputs, dtype),
+                soft_weight=config.teacher_weight if self._teachers else 0.0,
             )
             (loss / config.accumulation_steps).backward()
             step_loss += loss.detach() / config.accumulation_steps

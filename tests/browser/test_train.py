@@ -20,7 +20,7 @@ from tests.fake_page import save_random_checkpoint
 from tests.test_app import started
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 ROOT = Path(__file__).parents[2]
 SONNETS = (ROOT / "data" / "sonnets.txt").read_text(encoding="utf-8")
@@ -54,6 +54,13 @@ def application(tmp_path: Path) -> Iterator[Application]:
     made = Application(tmp_path)
     yield made
     made.kill_runs()
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator[str]:
+    """The address of an application for many visitors, who train nothing; needs the browser, to be skipped with it."""
+    with started(*Application(tmp_path_factory.mktemp("application")).arguments) as (_, address):
+        yield address
 
 
 @contextlib.contextmanager
@@ -208,8 +215,11 @@ def test_file_that_is_no_text_is_refused_in_words(
     upload(training_page, tmp_path, content, "bad.txt")
     training_page.wait_for_selector(f"#train-refusal p:has-text('{words}')")
     assert "bad" not in training_page.input_value("#train-data input")
-    upload(training_page, tmp_path, SONNETS[:20_000].encode(), "good.txt")
-    training_page.wait_for_function("document.querySelector('#train-data input').value.includes('good, yours')")
+    good = f"good-{len(content)}"  # the visitors before left theirs
+    upload(training_page, tmp_path, SONNETS[:20_000].encode(), f"{good}.txt")
+    training_page.wait_for_function(
+        "name => document.querySelector('#train-data input').value.includes(`${name}, yours`)", arg=good
+    )
     training_page.wait_for_selector("#train-refusal p", state="detached")
 
 
@@ -313,9 +323,9 @@ def test_last_of_two_quick_choices_is_what_would_train(training_page: Page) -> N
 
 
 @pytest.fixture
-def training_page(application: Application, visit: Visit) -> Iterator[Page]:
-    """The Train tab, opened."""
-    with opened(application, visit) as (page, _):
-        page.get_by_role("tab", name="Train").click()
-        page.wait_for_selector("#train-facts b")
-        yield page
+def training_page(running: str, visit: Visit) -> Page:
+    """The Train tab, opened by a visitor of its own."""
+    page = visit(running)
+    page.get_by_role("tab", name="Train").click()
+    page.wait_for_selector("#train-facts b")
+    return page

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from gpt.errors import TrainingError
 from tests.train import tiny_run
 
 
@@ -43,6 +44,25 @@ def whole(tmp_path_factory: pytest.TempPathFactory, text: Path) -> Path:
     with _one_thread():
         assert tiny_run.train(*tiny_run.options(out, text, **tiny_run.SHORT)) == 0
     return out
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> list[list[str]]:
+    """The command lines of a sweep's runs, which are made in this process: a new one takes seconds to begin."""
+    made: list[list[str]] = []
+
+    def train(options: Sequence[str], *, is_stopping: Callable[[], bool], on_tick: Callable[[], None]) -> str:
+        made.append(list(options))
+        capfd.readouterr()
+        code = tiny_run.train(*options)
+        captured = capfd.readouterr()
+        if code:
+            raise TrainingError(captured.err.strip().splitlines()[-1])
+        on_tick()
+        return captured.out
+
+    monkeypatch.setattr("train.sweep.sweep.train", train)
+    return made
 
 
 @pytest.fixture

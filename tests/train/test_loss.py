@@ -127,3 +127,29 @@ def test_nothing_is_kept_for_gradients_that_nobody_wants() -> None:
     loss = head_cross_entropy(hidden.detach(), head.requires_grad_(False), targets)
     assert not loss.requires_grad
     assert loss.item() == pytest.approx(F.cross_entropy(head(hidden), targets).item(), rel=2e-6)
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 5, 37, None])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weight", [0.3, 1.0])
+def test_soft_targets_have_their_part_of_the_gradient_and_none_of_the_value(
+    weight: float, smoothing: float, chunk_rows: int | None
+) -> None:
+    hidden, head, targets = problem(bias=True)
+    soft = torch.randn(ROWS, VOCAB).softmax(dim=-1)
+    logits = head(hidden)
+    hard = F.cross_entropy(logits, targets, label_smoothing=smoothing)
+    exact = (1 - weight) * hard + weight * F.cross_entropy(logits, soft)
+    loss = head_cross_entropy(
+        hidden,
+        head,
+        targets,
+        chunk_rows=chunk_rows,
+        label_smoothing=smoothing,
+        soft_targets=soft,
+        soft_weight=weight,
+    )
+    assert loss.item() == pytest.approx(F.cross_entropy(logits, targets).item(), rel=2e-6)
+    pairs = zip(gradients(loss, hidden, head), gradients(exact, hidden, head), strict=True)
+    for gradient, wanted in pairs:
+        torch.testing.assert_close(gradient, wanted, rtol=1e-4, atol=1e-7)

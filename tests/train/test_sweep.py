@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -38,25 +38,6 @@ def rows(tmp_path: Path, text: Path) -> Callable[..., Path]:
         return path
 
     return write
-
-
-@pytest.fixture
-def commands(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> list[list[str]]:
-    """The command lines of the runs, which are made in this process: a new one takes seconds to begin."""
-    made: list[list[str]] = []
-
-    def train(options: Sequence[str], *, is_stopping: Callable[[], bool], on_tick: Callable[[], None]) -> str:
-        made.append(list(options))
-        capfd.readouterr()
-        code = train_here(*options)
-        captured = capfd.readouterr()
-        if code:
-            raise TrainingError(captured.err.strip().splitlines()[-1])
-        on_tick()
-        return captured.out
-
-    monkeypatch.setattr("train.sweep.sweep.train", train)
-    return made
 
 
 def sweep(file: Path, out: Path, *words: str) -> int:

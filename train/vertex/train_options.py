@@ -49,6 +49,8 @@ class TrainOptions:
             raise ConfigError("out is given; the run's folder is in the bucket: name the run with --name")
         if given.resume:
             raise ConfigError("resume is given; a pipeline's training always begins anew, and a job's goes on by name")
+        if given.teachers:
+            raise ConfigError("teachers is given; they are folders of this machine, and a job has none: train here")
         changed = overrides(given)
         preset = given.preset or DEFAULT_PRESET
         config = PRESETS[preset].config.with_changes(**changed)

@@ -211,6 +211,10 @@ def test_dry_run_prints_the_job_and_reaches_for_nothing(
     [
         (["--max-steps", "0"], "max_steps is 0; give a number at least 1"),
         (["--out", "folder"], "out is given; the run's folder is in the bucket: name the run with --name"),
+        (
+            ["--teachers", "checkpoints/laptop"],
+            "teachers is given; they are folders of this machine, and a job has none",
+        ),
         (["--name", "No"], "name is 'No'; give up to 63 lower-case letters"),
         (["--accelerator-count", "2"], "machine_type is not given"),
         (["--resume"], "name is not given; --resume needs the --name"),
