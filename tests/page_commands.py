@@ -54,6 +54,6 @@ def asks_as_a_harness(words: list[str], clone: Path) -> None:
     assert options.model == "local-completions" and options.batch_size <= MAX_CHOICES
     page = app.parse_options([])
     assert asked.pop("base_url") == f"http://127.0.0.1:{page.port}/v1/completions"
-    assert asked.pop("model") == page.checkpoint.name
-    folder = asked.pop("tokenizer")
-    assert f"python -m gpt.hub export laptop {folder} --format transformers" in commands() and not asked
+    name, folder = asked.pop("model"), asked.pop("tokenizer")
+    assert name == page.checkpoint.name
+    assert f"python -m gpt.hub export {name} {folder} --format transformers" in commands() and not asked

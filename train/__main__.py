@@ -59,6 +59,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument("--threads", type=int, help="threads on a CPU (default: one a core; a resumed run's own)")
+    add_settings(parser)
+    return parser
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Add an option for every setting but the preset; `overrides` reads them."""
     settings = parser.add_argument_group("settings, each in place of the preset's")
     hints = typing.get_type_hints(TrainConfig)
     for item in dataclasses.fields(TrainConfig):
@@ -78,7 +84,6 @@ def build_parser() -> argparse.ArgumentParser:
                 metavar=metavar,
                 help=item.metadata["help"],
             )
-    return parser
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -126,13 +131,14 @@ def _settings(arguments: argparse.Namespace, out: Path) -> TrainConfig:
             config = preset.with_changes(**changed)
         return config.with_changes(data=_pinned(config.data))
     config = read_run_config(out)
-    refused = sorted(set(changed) - {"max_steps", "patience"})
+    refused = sorted(set(changed) - {"max_steps", "patience", "teachers"})
     if arguments.preset not in (None, config.preset):
         refused.insert(0, "preset")
     if refused:
         raise ConfigError(
             f"{', '.join('--' + name.replace('_', '-') for name in refused)} cannot change in a resumed run; "
-            "only --max-steps and --patience can: leave the others out, or begin anew in another folder"
+            "only --max-steps and --patience can, and --teachers where those have moved: leave the others out, or "
+            "begin anew in another folder"
         )
     return dataclasses.replace(config, **changed)
 
@@ -183,7 +189,10 @@ def _train(arguments: argparse.Namespace, config: TrainConfig, out: Path, argv: 
     from train.distributed import ProcessGroup
     from train.run import Run
     from train.state import has_state, read_state
+    from train.teachers import find_teachers
 
+    if config.teachers:
+        find_teachers(config.teachers, config.sequence_dim)  # before a text is fetched and encoded
     stop.end_at_once()
     device = choose_device(arguments.device)
     processes = ProcessGroup(os.environ, "nccl" if device.type == "cuda" else "gloo")

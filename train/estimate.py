@@ -73,6 +73,9 @@ def estimate(config: TrainConfig, corpus: Corpus, device: torch.device, *, budge
         corpus: the text it would learn; its length decides how long the last scoring takes.
         device: to compute on.
         budget_s: seconds to spend on steps, unless a single one takes longer.
+
+    Raises:
+        ConfigError: the teachers are not there, or do not fit.
     """
     vocab_dim = {"character": len(set(corpus.text)), "gpt2": GPT2_VOCAB_DIM}.get(config.tokenizer, config.vocab_dim)
     if config.init:
@@ -86,7 +89,9 @@ def estimate(config: TrainConfig, corpus: Corpus, device: torch.device, *, budge
     tokens = torch.randint(vocab_dim, ((batch_size * 4 + 1) * (config.sequence_dim + 1),))
     # A stand-in that has as many tokens; the text it writes is never seen.
     tokenizer = CharacterTokenizer("".join(chr(FIRST_CHARACTER + number) for number in range(vocab_dim)))
-    teachers = Teachers.of_shapes(config.teachers, vocab_dim, device) if config.teachers else None
+    teachers = None
+    if config.teachers:
+        teachers = Teachers.of_shapes(config.teachers, vocab_dim, config.sequence_dim, device)
     trainer = Trainer(part, model, tokenizer, tokens, tokens, Path(), ProcessGroup({}, "gloo"), teachers)
 
     def seconds_of(work: Callable[[], object], budget_s: float) -> float:

@@ -5,6 +5,7 @@ Shapes: N rows (batch times sequence), E embed_dim, V vocab_dim.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -30,7 +31,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         chunk_rows: int,
         dtype: torch.dtype,
         label_smoothing: float,
-        soft_targets: Tensor | None,
+        soft_targets: Callable[[slice], Tensor] | None,
         soft_weight: float,
     ) -> Tensor:
         rows = hidden.shape[0]
@@ -53,7 +54,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 if label_smoothing:
                     probabilities -= hard_weight * label_smoothing / probabilities.shape[1]
                 if soft_targets is not None:
-                    probabilities.sub_(soft_targets[part], alpha=soft_weight)
+                    probabilities.sub_(soft_targets(part), alpha=soft_weight)
                 one = torch.full_like(chosen, hard_weight * (label_smoothing - 1.0), dtype=probabilities.dtype)
                 probabilities.scatter_add_(1, chosen, one)
                 if grad_bias is not None:
@@ -94,14 +95,14 @@ def head_cross_entropy(
     chunk_rows: int | None = None,
     dtype: torch.dtype = torch.float32,
     label_smoothing: float = 0.0,
-    soft_targets: Tensor | None = None,
+    soft_targets: Callable[[slice], Tensor] | None = None,
     soft_weight: float = 0.0,
 ) -> Tensor:
     """Mean of -log softmax(head(hidden))[target], equal to `F.cross_entropy(head(hidden), targets)`.
 
     Label smoothing (Szegedy et al. 2016) and soft targets (Hinton et al. 2015) change the gradient alone, to that of
     `F.cross_entropy(..., label_smoothing=label_smoothing)`, and of
-    `(1 - soft_weight) * F.cross_entropy(logits, targets) + soft_weight * F.cross_entropy(logits, soft_targets)`; the
+    `(1 - soft_weight) * F.cross_entropy(logits, targets) + soft_weight * F.cross_entropy(logits, probabilities)`; the
     value stays the plain loss, which compares with others.
 
     Args:
@@ -111,7 +112,8 @@ def head_cross_entropy(
         chunk_rows: rows whose logits exist at a time; None means as many as fit a CPU's cache, or 512 MB on a GPU.
         dtype: of the matrix products; sums and the softmax are float32 whatever it is.
         label_smoothing: part of the target's probability that is spread evenly over the vocabulary.
-        soft_targets: (N, V) float32, the probabilities that other models give, on the same device; without gradient.
+        soft_targets: gives the probabilities that other models give in some of the N rows, (rows, V) float32, on the
+            same device and without gradient; such as SoftTargets.
         soft_weight: their part of the gradient, 0 to 1; 0 without soft_targets.
 
     Returns:

@@ -147,8 +147,8 @@ def test_resume_refuses_other_settings(
 ) -> None:
     assert train_here(*resume_options(whole), *words) == 2
     assert one_sentence(capsys) == (
-        f"{refused} cannot change in a resumed run; only --max-steps and --patience can: "
-        "leave the others out, or begin anew in another folder"
+        f"{refused} cannot change in a resumed run; only --max-steps and --patience can, and --teachers where those "
+        "have moved: leave the others out, or begin anew in another folder"
     )
 
 

@@ -12,17 +12,18 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 
 from gpt.checkpoint import load_checkpoint
 from gpt.config import GPTConfig
-from gpt.errors import CheckpointError, ConfigError
+from gpt.errors import ConfigError
 from gpt.model import GPT
-from tests.train.tiny_run import SHORT, assert_same_run, at_step, essence, one_sentence, options, resume_options
+from tests.train.tiny_run import ROOT, SHORT, assert_same_run, at_step, essence, one_sentence, options, resume_options
 from tests.train.tiny_run import train as train_here
 from train.corpus import load_corpus
 from train.estimate import estimate
 from train.presets import PRESETS
-from train.teachers import Teachers
+from train.teachers import SoftTargets, Teachers
 
 CPU = torch.device("cpu")
 
@@ -37,7 +38,8 @@ def models(count: int) -> list[GPT]:
 def test_probabilities_are_the_mean_of_what_the_models_say_without_dropout() -> None:
     three = models(3)
     inputs = torch.randint(17, (4, 8))
-    found = Teachers(three, "").probabilities(inputs)
+    targets = Teachers(three).soft_targets(inputs)
+    found = torch.cat([targets(slice(0, 5)), targets(slice(5, 40))])
     assert found.shape == (32, 17) and found.dtype == torch.float32 and not found.requires_grad
     with torch.no_grad():
         expected = sum(model.eval()(inputs).double().softmax(dim=-1) for model in three) / 3
@@ -46,10 +48,10 @@ def test_probabilities_are_the_mean_of_what_the_models_say_without_dropout() -> 
 
 
 def test_bfloat16_products_stay_near() -> None:
-    teachers, inputs = Teachers(models(2), ""), torch.randint(17, (4, 8))
-    low = teachers.probabilities(inputs, torch.bfloat16)
-    assert low.dtype == torch.float32
-    torch.testing.assert_close(low, teachers.probabilities(inputs), atol=5e-3, rtol=0)
+    teachers, inputs = Teachers(models(2)), torch.randint(17, (4, 8))
+    low, exact = (teachers.soft_targets(inputs, dtype)(slice(None)) for dtype in (torch.bfloat16, torch.float32))
+    assert low.dtype == torch.float32 and not torch.equal(low, exact)
+    torch.testing.assert_close(low, exact, atol=5e-3, rtol=0)
     torch.testing.assert_close(low.sum(dim=1), torch.ones(32))
 
 
@@ -58,7 +60,7 @@ def test_teachers_of_another_vocabulary_or_a_shorter_context_are_refused(whole: 
     checkpoint = load_checkpoint(best)
     context = checkpoint.model.config.sequence_dim
     assert Teachers.load(best, checkpoint.tokenizer, context, CPU).sha256
-    other = load_checkpoint("checkpoints/laptop").tokenizer
+    other = load_checkpoint(ROOT / "checkpoints" / "laptop").tokenizer
     with pytest.raises(
         ConfigError, match=r"teachers has .*best, whose vocabulary \(character, .*is not the run's \(bpe"
     ):
@@ -67,14 +69,15 @@ def test_teachers_of_another_vocabulary_or_a_shorter_context_are_refused(whole: 
         Teachers.load(best, checkpoint.tokenizer, context + 1, CPU)
     with pytest.raises(ConfigError, match="teachers is ' , ', which names none"):
         Teachers.load(" , ", checkpoint.tokenizer, context, CPU)
-    with pytest.raises(CheckpointError, match="nowhere"):
+    with pytest.raises(ConfigError, match="teachers has nowhere: there is no checkpoint"):
         Teachers.load(f"{best}, nowhere", checkpoint.tokenizer, context, CPU)
 
 
 def test_teachers_are_named_by_their_weights(whole: Path) -> None:
     best, tokenizer = str(whole / "best"), load_checkpoint(whole / "best").tokenizer
-    one, two = (Teachers.load(names, tokenizer, 8, CPU).sha256 for names in (best, f"{best}, {best}"))
-    assert one == Teachers.load(best, tokenizer, 8, CPU).sha256 != two
+    names = (best, str(whole), f"{best}, {best}")
+    one, of_the_run, two = (Teachers.load(name, tokenizer, 8, CPU).sha256 for name in names)
+    assert one == of_the_run != two
 
 
 @pytest.fixture(scope="module")
@@ -105,11 +108,12 @@ def test_run_learns_from_teachers(taught: tuple[dict[str, Any], Path], text: Pat
 def test_a_student_believes_a_teacher_rather_than_the_text(
     whole: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def always_five(self: Teachers, inputs: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-        vocab_dim = load_checkpoint(whole / "best").model.config.vocab_dim
-        return F.one_hot(torch.full((inputs.numel(),), 5), vocab_dim).float()
+    vocab_dim = load_checkpoint(whole / "best").model.config.vocab_dim
 
-    monkeypatch.setattr(Teachers, "probabilities", always_five)
+    def always_five(self: SoftTargets, rows: slice) -> torch.Tensor:
+        return F.one_hot(torch.full(self._parts[0][0][rows].shape[:1], 5), vocab_dim).float()
+
+    monkeypatch.setattr(SoftTargets, "__call__", always_five)
     settings = {**SHORT, "eval_interval": 100, "teachers": whole / "best", "teacher_weight": 1}
     assert train_here(*options(tmp_path / "run", text, **settings)) == 0
     model = load_checkpoint(tmp_path / "run" / "best").model
@@ -145,20 +149,45 @@ def test_run_does_not_go_on_with_other_teachers(
     assert train_here(*resume_options(out)) == 1
     assert f"the teachers {teacher} have not the weights with which the run in {out} began" in one_sentence(capsys)
     shutil.rmtree(teacher)
-    assert train_here(*resume_options(out)) == 1
-    assert str(teacher) in one_sentence(capsys)
+    assert train_here(*resume_options(out)) == 2
+    assert one_sentence(capsys).startswith(f"teachers has {teacher}: ")
     assert json.loads((out / "state" / "state.json").read_text())["step"] == 3
+    assert train_here(*resume_options(out, teachers=whole)) == 0, "they have moved, and are the same"
 
 
 def test_estimate_counts_the_teachers(whole: Path, text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[torch.Size] = []
-    answer = Teachers.probabilities
+    answer = Teachers.soft_targets
 
-    def counted(self: Teachers, inputs: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    def counted(self: Teachers, inputs: torch.Tensor, dtype: torch.dtype = torch.float32) -> SoftTargets:
         asked.append(inputs.shape)
         return answer(self, inputs, dtype)
 
-    monkeypatch.setattr(Teachers, "probabilities", counted)
+    monkeypatch.setattr(Teachers, "soft_targets", counted)
     config = PRESETS["tiny"].config.with_changes(teachers=str(whole / "best"), data=str(text))
     estimate(config, load_corpus(str(text), text.parent, min_characters=100), CPU, budget_s=0.01)
     assert asked and set(asked) == {torch.Size((config.batch_size, config.sequence_dim))}
+    short = config.with_changes(sequence_dim=2 * config.sequence_dim)
+    with pytest.raises(ConfigError, match=r"teachers has .* is shorter than the run's sequence_dim"):
+        estimate(short, load_corpus(str(text), text.parent, min_characters=100), CPU, budget_s=0.01)
+
+
+def test_accumulated_steps_learn_the_same_from_teachers(whole: Path, text: Path, tmp_path: Path) -> None:
+    settings = {**SHORT, "max_steps": 4, "dropout": 0, "teachers": whole / "best", "muon_learning_rate": 0}
+    for name, batch, count in (("one", 8, 1), ("two", 4, 2)):
+        changed = {**settings, "batch_size": batch, "accumulation_steps": count}
+        assert train_here(*options(tmp_path / name, text, **changed)) == 0
+    one, two = (load_file(tmp_path / name / "state" / "model.safetensors") for name in ("one", "two"))
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=0, atol=1e-4)
+
+
+def test_bfloat16_learns_nearly_the_same_from_teachers(whole: Path, text: Path, tmp_path: Path) -> None:
+    settings = {**SHORT, "max_steps": 4, "eval_interval": 4, "dropout": 0, "teachers": whole / "best"}
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        out = tmp_path / precision
+        assert train_here(*options(out, text, **settings, precision=precision)) == 0
+        losses[precision] = json.loads((out / "best" / "record.json").read_text())["curve"][-1]["val_loss"]
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.02)
+    assert losses["bfloat16"] != losses["float32"]

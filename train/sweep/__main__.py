@@ -119,9 +119,9 @@ def _sweep(arguments: argparse.Namespace, stop: StopRequest) -> int:
     try:
         with hold(out):
             plan = SweepPlan.open(out, budget_s, arguments.select)
+            rows = [row for row in rows if arguments.rows is None or row.name in arguments.rows]
             if arguments.select:
                 rows = selecting(rows, ROOT / "data", out)
-            rows = [row for row in rows if arguments.rows is None or row.name in arguments.rows]
             machine = ["--device", arguments.device]
             if arguments.threads:
                 machine += ["--threads", str(arguments.threads)]

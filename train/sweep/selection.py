@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gpt.atomic import write_file
+from gpt.errors import ConfigError
 from train.corpus import MIN_CHARACTERS, load_corpus
 from train.sweep.rows import SweepRow
 
@@ -22,9 +23,15 @@ def selecting(rows: Sequence[SweepRow], data_root: Path, out: Path) -> list[Swee
     know nothing of the validation part.
 
     Raises:
+        ConfigError: a row has teachers, which have learnt what is to validate here.
         CorpusError: the text will not do.
         OSError: it cannot be written.
     """
+    if taught := [row.name for row in rows if row.config.teachers]:
+        raise ConfigError(
+            f"the row {taught[0]} has teachers, which have learnt the last tenth of the training part too, by which "
+            "--select would judge it; leave the row out with --rows"
+        )
     base = rows[0].config
     text, _ = load_corpus(base.data, data_root, min_characters=MIN_CHARACTERS).split(base.train_fraction)
     path = out / SELECTION_FILE
