@@ -61,7 +61,7 @@ PRESETS: dict[str, Preset] = {
             eval_windows=64,
             save_interval=400,
         ),
-        "1.05M parameters over a vocabulary like laptop's, with four times its context, twice as long; the best figure",
+        "1.05M parameters over a vocabulary like laptop's, with four times its context, twice as long; the best figure alone",
         "20 minutes on one core of an AMD EPYC server without bfloat16 (November 2026)",
         "block 1.424, sliding 1.417, over three seeds",
     ),
