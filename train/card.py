@@ -47,10 +47,9 @@ def model_card(
         against_rote += f", label smoothing {settings.label_smoothing:g}"
     taught = ""
     if settings.teachers:
-        taught = (
-            f"- Teachers: {settings.teachers.replace(',', ', ')}; the mean of their probabilities is\n"
-            f"  {settings.teacher_weight:.0%} of every target.\n"
-        )
+        folders = settings.teachers.replace(",", ",\n  ")
+        weight = f"{settings.teacher_weight:.0%}"
+        taught = f"- Teachers, the mean of whose probabilities is {weight} of every target:\n  {folders}.\n"
     count = settings.batch_size * settings.accumulation_steps
     windows = f"{count} windows a step"
     if short := settings.short_sequence_dim:

@@ -101,7 +101,7 @@ def test_run_learns_from_teachers(taught: tuple[dict[str, Any], Path], text: Pat
     assert nothing[weights] == alone[weights], "teachers without weight change nothing, no generator either"
     assert essence(out)[weights] != alone[weights]
     card = (out / "best" / "README.md").read_text()
-    assert f"- Teachers: {settings['teachers']}; the mean of their probabilities is\n  90% of every target.\n" in card
+    assert f"- Teachers, the mean of whose probabilities is 90% of every target:\n  {settings['teachers']}.\n" in card
     assert "Teachers" not in (tmp_path / "without-teachers" / "best" / "README.md").read_text()
 
 
