@@ -35,6 +35,7 @@ STATE = TrainState(
     threads=1,
     world_size=3,
     corpus_sha256="00ff",
+    teachers_sha256="cd",
     command="python -m train",
 )
 CPU = torch.device("cpu")
