@@ -22,6 +22,7 @@ import gpt.vertex.deploy
 import tests.emulator.__main__
 import train.__main__
 import train.blind
+import train.distil
 import train.evaluate
 import train.job
 import train.memorised
@@ -73,6 +74,7 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
     parsers = {
         "train": train.__main__,
         "train.blind": train.blind,
+        "train.distil": train.distil,
         "train.evaluate": train.evaluate,
         "train.job": train.job,
         "train.memorised": train.memorised,
@@ -170,7 +172,8 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("python -m gpt.hub *", parses),
     ("python -m train --preset gpt2-shakespeare *", parses),
     ("python -m train * --teachers *", parses),
-    ("python -m train.distil *", distils_two_steps),
+    ("python -m train.distil --preset best *", distils_two_steps),
+    ("python -m train.distil *", parses),
     ("python -m train * hf:*", parses),
     ("python -m gpt.vertex.deploy *", parses_deployment),
     ("python -m tests.emulator", parses),

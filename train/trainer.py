@@ -260,7 +260,7 @@ class Trainer:
                 targets,
                 dtype=dtype,
                 label_smoothing=config.label_smoothing,
-                soft_targets=self._teachers and self._teachers.soft_targets(inputs, dtype),
+                soft_targets=self._teachers.soft_targets(inputs, dtype) if self._teachers else None,
                 soft_weight=config.teacher_weight if self._teachers else 0.0,
             )
             (loss / config.accumulation_steps).backward()
