@@ -118,14 +118,15 @@ class Run:
         teachers = None
         if config.teachers:
             teachers = Teachers.load(config.teachers, self.tokenizer, config.sequence_dim, device)
+        taught_by = teachers.sha256 if teachers else ""
         self.trainer = Trainer(
             config, model, self.tokenizer, self._text.train_tokens, self._validation_tokens, out, processes, teachers
         )
         if self.resumed:
-            self._resume(command, teachers)
+            self._resume(command, taught_by)
         else:
             self.trainer.state.command, self.trainer.state.corpus_sha256 = command, self._text.sha256
-            self.trainer.state.teachers_sha256 = teachers.sha256 if teachers else ""
+            self.trainer.state.teachers_sha256 = taught_by
         self._status = RunStatus(
             state="training",
             pid=os.getpid(),
@@ -145,7 +146,7 @@ class Run:
         kept = self.trainer.state.step or -1
         self._folder = RunFolder(out, config, kept) if processes.is_main else None
 
-    def _resume(self, command: str, teachers: Teachers | None) -> None:
+    def _resume(self, command: str, taught_by: str) -> None:
         """Go on from the folder's state; the record then has every command that made the run."""
         saved = read_state(self.out)
         if saved.corpus_sha256 not in ("", self._text.sha256):
@@ -153,10 +154,10 @@ class Run:
                 f"the corpus {self.config.data} is not the text that the run in {self.out} began with; "
                 "put that text back, or begin anew in another folder"
             )
-        if teachers and saved.teachers_sha256 != teachers.sha256:
+        if saved.teachers_sha256 != taught_by:
             raise TrainingError(
-                f"the teachers {self.config.teachers} have not the weights with which the run in {self.out} began; "
-                "put those back, or begin anew in another folder"
+                f"the teachers {self.config.teachers or '(none)'} have not the weights with which the run in "
+                f"{self.out} began; put those back, or begin anew in another folder"
             )
         self.trainer.resume()
         state = self.trainer.state

@@ -95,7 +95,7 @@ def test_an_engine_that_was_closed_meanwhile_keeps_no_compiled_path():
 def test_both_paths_write_the_same_text(name, count):
     """Greedy past the context, and with seeds; they may part where the two largest logits are equal up to rounding.
 
-    Of the prompts here one of `verse` comes to such a place, and none of the other two.
+    One of these prompts came to such a place with earlier weights of `verse`; none does with those of now.
     """
     checkpoint = load_checkpoint(ROOT / "checkpoints" / name)
     model = checkpoint.model
@@ -111,7 +111,7 @@ def test_both_paths_write_the_same_text(name, count):
         engine.close()
     assert texts[0][count:] == texts[1][count:]
     parted = [(ids, one, other) for ids, one, other in zip(prompts, *texts, strict=False) if one != other]
-    assert len(parted) <= (2 if name == "verse" else 0)
+    assert len(parted) <= (1 if name == "verse" else 0)
     for ids, one, other in parted:
         place = next(number for number, pair in enumerate(zip(one, other, strict=True)) if pair[0] != pair[1])
         context = ids + list(one[:place])

@@ -207,6 +207,18 @@ def test_select_learns_and_scores_the_training_part_alone(
     assert "of the last tenth of the training part" in table and "the validation part was not looked at" in table
 
 
+def test_select_refuses_a_row_whose_teachers_have_learnt_what_is_to_validate(
+    rows: Callable[..., Path], tmp_path: Path, whole: Path, commands: list[list[str]], capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = rows(f'[rows.taught]\nteachers = "{whole}"\n')
+    assert sweep(file, tmp_path / "out", "--select") == 2
+    assert (
+        "the row taught has teachers, which have learnt the last tenth of the training part too"
+        in capfd.readouterr().err
+    )
+    assert not commands
+
+
 @pytest.mark.timeout(300)
 def test_sweep_killed_with_its_run_goes_on_from_the_runs_state(
     rows: Callable[..., Path], tmp_path: Path, text: Path, start: Callable[..., subprocess.Popen[str]]

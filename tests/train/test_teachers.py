@@ -148,6 +148,8 @@ def test_run_does_not_go_on_with_other_teachers(
     shutil.copytree(other / "best", teacher)
     assert train_here(*resume_options(out)) == 1
     assert f"the teachers {teacher} have not the weights with which the run in {out} began" in one_sentence(capsys)
+    assert train_here(*resume_options(out, teachers="")) == 1
+    assert one_sentence(capsys).startswith("the teachers (none) have not the weights with which the run in")
     shutil.rmtree(teacher)
     assert train_here(*resume_options(out)) == 2
     assert one_sentence(capsys).startswith(f"teachers has {teacher}: ")
