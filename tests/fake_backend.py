@@ -31,6 +31,7 @@ class FakeBackend:
         error: raised by the next streams before their first chunk.
         knows_all: whether no character is unknown.
         fail_after: number of tokens after which the backend counts as closed, once.
+        loadable: cleared by a test that wants to see it loading, and set when it has.
     """
 
     def __init__(
@@ -46,6 +47,8 @@ class FakeBackend:
         self.fail_after: int | None = None
         self.closed = False
         self.knows_all = False
+        self.loadable = threading.Event()
+        self.loadable.set()
         self._lock = threading.Lock()
 
     def stream(self, request: CompletionRequest) -> Generator[CompletionChunk, None, None]:

@@ -32,7 +32,7 @@ from tests.fake_backend import FakeBackend
 
 CHARACTERS = "".join(chr(code) for code in range(32, 127)) + "\n"
 BROKEN = "broken"
-LOADING_S = 0.3
+LOADING_S = 60
 Made = TypeVar("Made")
 
 
@@ -64,8 +64,7 @@ def make_catalogue(root: Path, fakes: dict[str, FakeBackend]) -> Catalogue:
     def load(folder: Path) -> CompletionBackend:
         if folder.name == BROKEN:
             raise CheckpointError(f"{folder.name}/model.safetensors is damaged; copy it again")
-        if folder.name != "laptop":
-            time.sleep(LOADING_S)  # long enough to be seen
+        fakes[folder.name].loadable.wait(LOADING_S)
         return fakes[folder.name]
 
     return Catalogue(SwappableBackend(fakes["laptop"]), root, live, load)

@@ -85,13 +85,15 @@ class Dialogue:
 
     def wire(self, settings: SettingsPanel) -> None:
         """Connect the buttons, the line and the view."""
+        triggers = [self._controls.start.click, self.line.submit, self.conversation.select]
         wire_run(
-            [self._controls.start.click, self.line.submit, self.conversation.select],
+            triggers,
             self._write,
             inputs=[self.visitor, self.answerer, self.line, self.conversation, *settings.controls],
-            outputs=[self.line, self.conversation, *self._header.outputs],
+            outputs=[self.line, self.conversation],
             controls=self._controls,
         )
+        self._header.follow(triggers)
         self._controls.clear.click(
             fn=None, js="() => ['', '']", outputs=[self.line, self.conversation], show_progress="hidden"
         )
@@ -126,21 +128,20 @@ class Dialogue:
             transcript.add_speaker(_name(answerer, "Answering is"), visitor=False)
         prompt = transcript.prompt()
         said = gr.skip() if branching else ""
-        unchanged = [gr.skip()] * len(self._header.outputs)
         if branching and prompt.endswith(END_OF_SPEECH):
-            yield [said, transcript.value, *unchanged]  # the alternative ends the speech
+            yield [said, transcript.value]  # the alternative ends the speech
             return
         request = CompletionRequest(
             prompt=prompt, logprobs=ALTERNATIVES, stop=(END_OF_SPEECH,), **request_fields(values)
         )
         begun = transcript.value
-        yield [said, begun, *self._header.updates()]
+        yield [said, begun]
         try:
             for value in write(self._catalogue.backend, request, transcript):
-                yield [gr.skip(), value, *unchanged]
+                yield [gr.skip(), value]
         except GPTError:
             if transcript.value == begun:  # refused before a word: the line goes back into its field
-                yield [gr.skip() if branching else line, shown or "", *unchanged]
+                yield [gr.skip() if branching else line, shown or ""]
             raise
 
 

@@ -50,6 +50,17 @@ class Header:
         """What the header shows now."""
         return [pills(self._catalogue.info()), gr.update(**self._choices())]
 
+    def follow(self, triggers: list[Any]) -> None:
+        """Show what is live with each of these events: it may have been changed from another browser."""
+        gr.on(
+            triggers,
+            self.updates,
+            outputs=self.outputs,
+            queue=False,
+            show_progress="hidden",
+            api_visibility="private",
+        )
+
     def _choices(self) -> dict[str, Any]:
         live, names = self._catalogue.live(), list(self._catalogue.entries())
         return {"choices": names if live in names else [live, *names], "value": live}

@@ -99,7 +99,7 @@ class Links:
                 show_progress="hidden",
             )
         # The prompt only stands for the fragment, which the script puts in its place, and takes out of the address.
-        restored(
+        filled = restored(
             self._restore,
             inputs=self._playground.prompt,
             outputs=self._outputs,
@@ -110,6 +110,8 @@ class Links:
             show_progress="hidden",
             api_visibility="private",
         )
+        # From here on the page takes nothing back that is typed in: whoever drives it by a program waits for this.
+        filled.then(fn=None, js="() => { document.documentElement.dataset.ready = ''; }", show_progress="hidden")
 
     @property
     def _outputs(self) -> list[Any]:

@@ -67,13 +67,15 @@ class Playground:
         """Connect the buttons, the examples and the views."""
         for chip, example in zip(self._chips, EXAMPLES, strict=True):
             chip.click(fn=None, js=f"() => {json.dumps(example)}", outputs=self.prompt, show_progress="hidden")
+        triggers = [self._controls.start.click, self.output.select]
         wire_run(
-            [self._controls.start.click, self.output.select],
+            triggers,
             self._write,
             inputs=[self.prompt, self.output, *settings.controls],
-            outputs=[self.output, *self._header.outputs],
+            outputs=[self.output],
             controls=self._controls,
         )
+        self._header.follow(triggers)
         self._controls.clear.click(
             fn=None,
             js="() => ['', '']",
@@ -96,13 +98,10 @@ class Playground:
             transcript = Transcript()
             transcript.add_plain(prompt or "")
         request = CompletionRequest(prompt=transcript.prompt(), logprobs=ALTERNATIVES, **request_fields(values))
-        unchanged = [gr.skip()] * len(self._header.outputs)
-        # The checkpoint may have been changed from another browser; the header says what writes this text.
-        yield [gr.skip(), *self._header.updates()]
         begun = transcript.value
         for value in write(self._catalogue.backend, request, transcript):
             # The old text stays until the new one begins, so that a refusal takes nothing away.
-            yield [gr.skip() if value == begun else value, *unchanged]
+            yield [gr.skip() if value == begun else value]
 
 
 def _chip(example: str) -> str:

@@ -54,19 +54,21 @@ def wire_run(
     """Let the triggers start `write`, and Stop end it, with the buttons following.
 
     `write` gets the event's data (of an alternative chosen: `token` and `alternative`) and the inputs' values, and
-    yields values for `outputs`. `finish` gets the outputs' values when it has ended, however it did, and gives new
-    ones. A project error that it raises is shown in its words, any other only logged; what
+    yields values for `outputs`, not properties. `finish` gets the outputs' values when it has ended, however it did,
+    and gives new ones. A project error that it raises is shown in its words, any other only logged; what
     the page shows already stays.
     """
     nothing = [gr.skip()] * len(outputs)
-    idle = [gr.skip()] * len(controls.outputs)
+    # Said with every step: where two steps reach the browser at once, the page drops the properties that the second
+    # one leaves out, unseen.
+    running = controls.updates(running=True)
 
     def run(event: gr.EventData, *values: Any) -> Generator[list[Any], None, None]:
-        yield [*nothing, *controls.updates(running=True)]
+        yield [*nothing, *running]
         try:
             with contextlib.closing(write(event._data or {}, *values)) as written:
                 for update in written:
-                    yield [*update, *idle]
+                    yield [*update, *running]
         except GPTError as error:
             gr.Warning(as_sentence(error))
         except Exception:

@@ -1,4 +1,4 @@
-"""A page over a fake backend, and Debian's Chromium to look at it."""
+"""A page over a fake backend, and Debian's Chromium to look at it: the one without windows where it is installed."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 DESKTOP: ViewportSize = {"width": 1280, "height": 800}
 
+# The first that is installed is used. The shell draws no windows around the page, a quarter of the work.
+CHROMIUMS = ("chromium-headless-shell", "chromium", "chromium-browser")
 CHROMIUM_FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -48,9 +50,9 @@ def browser() -> Iterator[Browser]:
         from playwright.sync_api import sync_playwright
     except ImportError:
         _missing("playwright is not installed")
-    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUMS)), None)
     if path is None:
-        _missing("there is no Chromium here; install Debian's chromium, or name one in CHROMIUM")
+        _missing("there is no Chromium here; install Debian's chromium-headless-shell, or name one in CHROMIUM")
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=path, args=list(CHROMIUM_FLAGS))
         yield chromium
@@ -75,6 +77,12 @@ def backend(server: tuple[str, Catalogue, Fakes]) -> FakeBackend:
     catalogue.use("laptop")
     catalogue.others.close()
     return fakes["laptop"]
+
+
+@pytest.fixture
+def other_backend(server: tuple[str, Catalogue, Fakes], backend: FakeBackend) -> FakeBackend:
+    """The fresh backend behind the checkpoint "shakespeare"."""
+    return server[2]["shakespeare"]
 
 
 @pytest.fixture
@@ -131,6 +139,7 @@ def _open(context: BrowserContext, address: str, complaints: list[str]) -> Page:
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     page.goto(address)
     page.wait_for_selector("#generate:visible, #compare:visible")  # a link may lead to either
+    page.wait_for_selector("html[data-ready]")  # what is remembered, and what a link says, is filled in
     return page
 
 

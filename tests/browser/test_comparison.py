@@ -35,13 +35,14 @@ def test_both_write_the_same_prompt_at_once(page: Page, backend: FakeBackend, ot
     page.click("#to-compare")
     _choose(page, "b", "shakespeare")
     assert page.input_value("#compare-prompt textarea") == "JULIET:"
-    backend.delay_s = other.delay_s = 0.03
-    page.fill("#compare-max_new_tokens input[type=number]", "60")
+    backend.delay_s = other.delay_s = 0.1
+    fill_new(page, "#compare-max_new_tokens input[type=number]", "60")
     page.click("#compare")
     page.wait_for_function(
         "['a', 'b'].every(side => document.querySelectorAll(`#compared-${side} .tv-token`).length > 3)"
     )
     assert max(page.locator(f"#compared-{side} .tv-token").count() for side in "ab") < 60
+    backend.delay_s = other.delay_s = 0.01
     page.wait_for_selector("#compare:not(:disabled)")
     assert backend.requests == other.requests and len(other.requests) == 1
     seed = other.requests[0].seed or 0
@@ -58,8 +59,8 @@ def test_both_write_the_same_prompt_at_once(page: Page, backend: FakeBackend, ot
 def test_tokens_that_differ_are_marked(page: Page, backend: FakeBackend, other: FakeBackend) -> None:
     other.words = [" night" if word == " soft" or word == " light" else word for word in other.words]
     _open(page, "shakespeare")
-    page.fill("#compare-seed input", "0")
-    page.fill("#compare-max_new_tokens input[type=number]", "6")
+    fill_new(page, "#compare-seed input", "0")
+    fill_new(page, "#compare-max_new_tokens input[type=number]", "6")
     page.click("#compare")
     page.wait_for_selector("#compare-summary :text('The first token is the same')")
     page.wait_for_selector("#compare:not(:disabled)")
@@ -91,7 +92,7 @@ def test_one_model_with_two_settings(page: Page, backend: FakeBackend) -> None:
     _open(page, "laptop (live)")
     page.click("#compare-settings-b button")
     fill_new(page, "#b-temperature input[type=number]", "0.3")
-    page.fill("#compare-max_new_tokens input[type=number]", "5")
+    fill_new(page, "#compare-max_new_tokens input[type=number]", "5")
     page.click("#compare")
     page.wait_for_selector("#compare-summary p:text('same')")
     assert sorted(request.temperature for request in backend.requests) == [0.3, 0.8]
@@ -114,7 +115,7 @@ def test_stop_ends_both_and_what_is_there_is_compared(page: Page, backend: FakeB
 
 def test_one_that_cannot_write_says_so_beside_the_other(page: Page, backend: FakeBackend, other: FakeBackend) -> None:
     _open(page, BROKEN)
-    page.fill("#compare-max_new_tokens input[type=number]", "20")
+    fill_new(page, "#compare-max_new_tokens input[type=number]", "20")
     page.click("#compare")
     page.wait_for_selector("#compared-b .tv-note:has-text('is damaged; copy it again')")
     page.wait_for_selector("#compared-a .tv-token >> nth=19")
@@ -130,7 +131,7 @@ def test_one_that_cannot_write_says_so_beside_the_other(page: Page, backend: Fak
 def test_a_visitor_who_leaves_frees_the_other(address: str, visit: Callable[..., Page], other: FakeBackend) -> None:
     page = visit(address)
     _open(page, "shakespeare")
-    page.fill("#compare-max_new_tokens input[type=number]", "5")
+    fill_new(page, "#compare-max_new_tokens input[type=number]", "5")
     page.click("#compare")
     page.wait_for_selector("#compared-b .tv-token >> nth=4")
     page.close()

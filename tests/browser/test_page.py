@@ -19,7 +19,10 @@ PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobil
 DEFAULTS = {setting.name: setting.default for setting in SETTINGS}
 
 
-def test_a_card_makes_its_checkpoint_live(address: str, visit: Callable[..., Page], backend: FakeBackend) -> None:
+def test_a_card_makes_its_checkpoint_live(
+    address: str, visit: Callable[..., Page], backend: FakeBackend, other_backend: FakeBackend
+) -> None:
+    other_backend.loadable.clear()
     page = visit(address)
     backend.delay_s = 0.2
     page.click("#generate")
@@ -30,6 +33,7 @@ def test_a_card_makes_its_checkpoint_live(address: str, visit: Callable[..., Pag
     assert card.locator("h3").inner_text() == "laptop" and "1.447" in card.inner_text() and "2,600" in card.inner_text()
     page.click("#models .card:has-text('shakespeare') button.use")
     page.wait_for_selector("#models .card:has-text('shakespeare') button.loading")
+    other_backend.loadable.set()
     page.wait_for_selector("#models .card.live:has-text('9,000')")
     assert page.locator("#models .card.live").count() == 1
     assert "1.596" in page.inner_text("#backend")

@@ -15,7 +15,7 @@ from gpt.errors import QueueFullError
 from tests.fake_backend import UNKNOWN, FakeBackend
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page, Route
 
 TOKEN = "#output .tv-token"
 POPOVER = "#output .tv-pop"
@@ -99,6 +99,26 @@ def test_stop_keeps_the_text_and_frees_the_place(page: Page, backend: FakeBacken
     page.click("#generate")
     _wait_for_requests(backend, 2)
     page.wait_for_function(f"document.querySelectorAll('{TOKEN}').length > 3")
+
+
+def test_steps_that_arrive_at_once_lose_nothing(page: Page, backend: FakeBackend) -> None:
+    backend.delay_s = 0.05
+    page.click("#to-compare")  # whose text keeps the page's stream open, so that the next one's steps
+    page.click("#compare")
+    page.wait_for_selector("#compared-a .tv-token")
+    page.get_by_role("tab", name="Playground").click()
+
+    def answer_late(route: Route) -> None:  # overtake the answer that names them, and are read all at once
+        response = route.fetch()
+        page.wait_for_timeout(500)
+        route.fulfill(response=response)
+
+    page.route(re.compile("/queue/join"), answer_late)
+    page.click("#generate")
+    page.wait_for_selector(f"{TOKEN} >> nth=5")
+    assert page.is_enabled("#stop") and page.is_disabled("#generate") and page.is_disabled("#clear")
+    page.click("#stop")
+    page.wait_for_selector("#generate:not(:disabled)")
 
 
 def test_closing_the_page_frees_the_place(page: Page, backend: FakeBackend) -> None:

@@ -260,10 +260,11 @@ class TrainTab:
         return [gr.update(choices=self._setup.choices(), value=value), ""]
 
     def _fetch(self) -> Generator[list[Any], None, None]:
-        yield [gr.skip(), gr.update(interactive=False)]
+        busy = gr.update(interactive=False)  # said with every step: the page drops what the next one leaves out
+        yield [gr.skip(), busy]
         try:
             for words in self._setup.fetched():
-                yield [words, gr.skip()]
+                yield [words, busy]
             end = ""
         except GPTError as error:
             end = note(sentence(error), "bad")
