@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +15,16 @@ from torch import Tensor, nn
 
 from gpt.config import GPTConfig
 from gpt.model import GPT
-from train.optimizer import NEWTON_SCHULZ_COEFFICIENTS, Muon, build_optimizers, learning_rate_factor, orthogonalize
+from train.optimizer import (
+    NEWTON_SCHULZ_COEFFICIENTS,
+    AdamW,
+    Muon,
+    build_optimizers,
+    learning_rate_factor,
+    orthogonalize,
+)
+
+ROOT = Path(__file__).parents[2]
 
 
 def matrix_with(singular_values: Tensor, rows: int, columns: int, seed: int = 0) -> Tensor:
@@ -81,7 +93,7 @@ def test_orthogonalize_takes_stacked_matrices_one_by_one() -> None:
         torch.testing.assert_close(orthogonalize(matrix, dtype=torch.float32), result, rtol=1e-4, atol=1e-5)
 
 
-def train_muon(parameters: list[nn.Parameter], gradients: list[list[Tensor]], optimizer: torch.optim.Optimizer) -> None:
+def train(parameters: list[nn.Parameter], gradients: list[list[Tensor]], optimizer: torch.optim.Optimizer) -> None:
     for step in gradients:
         for parameter, gradient in zip(parameters, step, strict=True):
             parameter.grad = gradient.clone()
@@ -98,7 +110,7 @@ def test_muon_is_the_plain_loop() -> None:
     lr, momentum, decay = 0.02, 0.95, 0.1
     weights, gradients = some([(8, 8), (8, 8), (24, 8), (8, 24)], steps=4)
     parameters = [nn.Parameter(weight.clone()) for weight in weights]
-    train_muon(parameters, gradients, Muon(parameters, lr, momentum, decay))
+    train(parameters, gradients, Muon(parameters, lr, momentum, decay))
     for index, weight in enumerate(weights):
         expected, buffer = weight.double(), torch.zeros_like(weight).double()
         for step in gradients:
@@ -116,29 +128,29 @@ def test_muon_splits_equal_parameters_apart() -> None:
     weights, gradients = some([(24, 8)], steps=3)
     fused = nn.Parameter(weights[0].clone())
     apart = [nn.Parameter(part.clone()) for part in weights[0].chunk(3)]
-    train_muon([fused], gradients, Muon([fused], 0.02, weight_decay=0.1, splits={fused: 3}))
-    train_muon(apart, [list(step[0].chunk(3)) for step in gradients], Muon(apart, 0.02, weight_decay=0.1))
+    train([fused], gradients, Muon([fused], 0.02, weight_decay=0.1, splits={fused: 3}))
+    train(apart, [list(step[0].chunk(3)) for step in gradients], Muon(apart, 0.02, weight_decay=0.1))
     torch.testing.assert_close(fused, torch.cat(list(apart)), rtol=0, atol=1e-6)
     whole = nn.Parameter(weights[0].clone())
-    train_muon([whole], gradients, Muon([whole], 0.02, weight_decay=0.1))
+    train([whole], gradients, Muon([whole], 0.02, weight_decay=0.1))
     assert (whole - fused).abs().max() > 1e-3
 
 
 def test_muon_does_the_same_with_matrices_of_one_shape_as_with_each_alone() -> None:
     weights, gradients = some([(8, 8)] * 3, steps=3)
     together = [nn.Parameter(weight.clone()) for weight in weights]
-    train_muon(together, gradients, Muon(together, 0.02))
+    train(together, gradients, Muon(together, 0.02))
     for index, weight in enumerate(weights):
         alone = nn.Parameter(weight.clone())
-        train_muon([alone], [[step[index]] for step in gradients], Muon([alone], 0.02))
+        train([alone], [[step[index]] for step in gradients], Muon([alone], 0.02))
         torch.testing.assert_close(alone, together[index], rtol=0, atol=5e-4)
 
 
 def test_muon_weight_decay_is_decoupled() -> None:
     weights, gradients = some([(8, 8)], steps=1)
     plain, decayed = nn.Parameter(weights[0].clone()), nn.Parameter(weights[0].clone())
-    train_muon([plain], gradients, Muon([plain], 0.1))
-    train_muon([decayed], gradients, Muon([decayed], 0.1, weight_decay=0.5))
+    train([plain], gradients, Muon([plain], 0.1))
+    train([decayed], gradients, Muon([decayed], 0.1, weight_decay=0.5))
     torch.testing.assert_close(plain - decayed, 0.1 * 0.5 * weights[0], rtol=0, atol=1e-6)
 
 
@@ -147,6 +159,31 @@ def test_muon_leaves_a_parameter_without_gradient_alone() -> None:
     parameter = nn.Parameter(weight.clone())
     Muon([parameter], 0.1, weight_decay=0.5).step()
     assert torch.equal(parameter, weight)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_adamw_is_torchs_to_the_last_bit(fused: bool) -> None:
+    weights, gradients = some([(8, 8), (1, 24)], steps=4)
+    mine, theirs = ([nn.Parameter(weight.clone()) for weight in weights] for _ in range(2))
+    for parameters, kind in ((mine, AdamW), (theirs, torch.optim.AdamW)):
+        groups = [{"params": parameters[:1], "weight_decay": 0.3}, {"params": parameters[1:], "weight_decay": 0.0}]
+        train(parameters, gradients, kind(groups, lr=0.02, betas=(0.8, 0.9), fused=fused))
+    assert all(torch.equal(*pair) for pair in zip(mine, theirs, strict=True))
+    assert not torch.equal(mine[0], weights[0])
+
+
+def test_optimizers_step_without_gradients_and_without_the_compiler() -> None:
+    """Importing torch.compile's machine takes longer than all else that a training begins with."""
+    code = (
+        "import sys, torch; from train.optimizer import AdamW, Muon\n"
+        "for kind in (AdamW, Muon):\n"
+        "    weight = torch.nn.Parameter(torch.ones(2, 2))\n"
+        "    optimizer = kind([weight], lr=0.1)\n"
+        "    weight.square().sum().backward(); optimizer.step(); optimizer.zero_grad()\n"
+        "    assert weight.is_leaf and weight.grad is None and weight[0, 0] < 1\n"
+        "assert 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 def build(muon_learning_rate: float, **shape: Any) -> tuple[GPT, list[torch.optim.Optimizer]]:
@@ -170,7 +207,7 @@ def test_every_parameter_is_in_exactly_one_optimizer(muon_learning_rate: float, 
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     held = [id(parameter) for group in groups for parameter in group["params"]]
     assert sorted(held) == sorted(id(parameter) for parameter in model.parameters())
-    assert [type(optimizer) for optimizer in optimizers] == [torch.optim.AdamW, *([Muon] if muon_learning_rate else [])]
+    assert [type(optimizer) for optimizer in optimizers] == [AdamW, *([Muon] if muon_learning_rate else [])]
 
 
 def test_tied_head_is_in_one_optimizer() -> None:
