@@ -44,7 +44,7 @@ def orthogonalize(matrices: Tensor, steps: int = 5, dtype: torch.dtype = torch.b
 
 
 class _Optimizer(torch.optim.Optimizer):
-    """torch's, without what it does for torch.compile around every call: importing that takes more than a second."""
+    """torch's, without what surrounds its calls in a training for torch.compile: importing that takes over a second."""
 
     add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
     zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)

@@ -97,6 +97,8 @@ class CompareTab:
     def wire(self, panel: BackendPanel, demo: gr.Blocks) -> None:
         """Connect the buttons; the panel's fields say where a model elsewhere is."""
         self._panel = panel
+        quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+        self.actions.start.click(self._watch, **quiet)  # before the run, whose end it would wait for
         wire_run(
             [self.actions.start.click],
             self._write,
@@ -105,8 +107,6 @@ class CompareTab:
             controls=self.actions,
             finish=self._mark,
         )
-        quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-        self.actions.start.click(self._watch, **quiet)
         self.actions.clear.click(
             self._clear,
             outputs=[self.prompt, *self.views, self._summary],

@@ -86,6 +86,7 @@ class Dialogue:
     def wire(self, settings: SettingsPanel) -> None:
         """Connect the buttons, the line and the view."""
         triggers = [self._controls.start.click, self.line.submit, self.conversation.select]
+        self._header.follow(triggers)
         wire_run(
             triggers,
             self._write,
@@ -93,7 +94,6 @@ class Dialogue:
             outputs=[self.line, self.conversation],
             controls=self._controls,
         )
-        self._header.follow(triggers)
         self._controls.clear.click(
             fn=None, js="() => ['', '']", outputs=[self.line, self.conversation], show_progress="hidden"
         )

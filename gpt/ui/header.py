@@ -51,7 +51,11 @@ class Header:
         return [pills(self._catalogue.info()), gr.update(**self._choices())]
 
     def follow(self, triggers: list[Any]) -> None:
-        """Show what is live with each of these events: it may have been changed from another browser."""
+        """Show what is live with each of these events: it may have been changed from another browser.
+
+        To be called before they are given something long to do: Gradio's client sends what an event asks for in the
+        order of the calls, each when the one before it has ended.
+        """
         gr.on(
             triggers,
             self.updates,

@@ -110,7 +110,8 @@ class Links:
             show_progress="hidden",
             api_visibility="private",
         )
-        # From here on the page takes nothing back that is typed in: whoever drives it by a program waits for this.
+        # From here on nothing that is typed into the Playground is taken back: whoever drives the page by a program
+        # waits for this mark.
         filled.then(fn=None, js="() => { document.documentElement.dataset.ready = ''; }", show_progress="hidden")
 
     @property

@@ -68,6 +68,7 @@ class Playground:
         for chip, example in zip(self._chips, EXAMPLES, strict=True):
             chip.click(fn=None, js=f"() => {json.dumps(example)}", outputs=self.prompt, show_progress="hidden")
         triggers = [self._controls.start.click, self.output.select]
+        self._header.follow(triggers)
         wire_run(
             triggers,
             self._write,
@@ -75,7 +76,6 @@ class Playground:
             outputs=[self.output],
             controls=self._controls,
         )
-        self._header.follow(triggers)
         self._controls.clear.click(
             fn=None,
             js="() => ['', '']",

@@ -54,13 +54,13 @@ def wire_run(
     """Let the triggers start `write`, and Stop end it, with the buttons following.
 
     `write` gets the event's data (of an alternative chosen: `token` and `alternative`) and the inputs' values, and
-    yields values for `outputs`, not properties. `finish` gets the outputs' values when it has ended, however it did,
-    and gives new ones. A project error that it raises is shown in its words, any other only logged; what
-    the page shows already stays.
+    yields values for `outputs` or gr.skip(), not properties. `finish` gets the outputs' values when it has ended,
+    however it did, and gives new ones. A project error that it raises is shown in its words, any other only logged;
+    what the page shows already stays.
     """
     nothing = [gr.skip()] * len(outputs)
-    # Said with every step: where two steps reach the browser at once, the page drops the properties that the second
-    # one leaves out, unseen.
+    # Said with every step: of steps that reach a browser at once, Gradio's client forgets the properties that a later
+    # one leaves out before it has shown them.
     running = controls.updates(running=True)
 
     def run(event: gr.EventData, *values: Any) -> Generator[list[Any], None, None]:

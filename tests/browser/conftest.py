@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 DESKTOP: ViewportSize = {"width": 1280, "height": 800}
 
-# The first that is installed is used. The shell draws no windows around the page, a quarter of the work.
+# The first that is installed is used. The shell draws no windows around the page, and so works a quarter less.
 CHROMIUMS = ("chromium-headless-shell", "chromium", "chromium-browser")
 CHROMIUM_FLAGS = (
     "--no-sandbox",

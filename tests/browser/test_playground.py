@@ -17,6 +17,8 @@ from tests.fake_backend import UNKNOWN, FakeBackend
 if TYPE_CHECKING:
     from playwright.sync_api import Page, Route
 
+    from gpt.ui.catalogue import Catalogue
+
 TOKEN = "#output .tv-token"
 POPOVER = "#output .tv-pop"
 
@@ -102,13 +104,15 @@ def test_stop_keeps_the_text_and_frees_the_place(page: Page, backend: FakeBacken
 
 
 def test_steps_that_arrive_at_once_lose_nothing(page: Page, backend: FakeBackend) -> None:
+    # A comparison's text keeps the page's stream open, so that the next text's first steps overtake the late answer
+    # that names them, and are read all at once when it has come.
     backend.delay_s = 0.05
-    page.click("#to-compare")  # whose text keeps the page's stream open, so that the next one's steps
+    page.click("#to-compare")
     page.click("#compare")
     page.wait_for_selector("#compared-a .tv-token")
     page.get_by_role("tab", name="Playground").click()
 
-    def answer_late(route: Route) -> None:  # overtake the answer that names them, and are read all at once
+    def answer_late(route: Route) -> None:
         response = route.fetch()
         page.wait_for_timeout(500)
         route.fulfill(response=response)
@@ -117,6 +121,20 @@ def test_steps_that_arrive_at_once_lose_nothing(page: Page, backend: FakeBackend
     page.click("#generate")
     page.wait_for_selector(f"{TOKEN} >> nth=5")
     assert page.is_enabled("#stop") and page.is_disabled("#generate") and page.is_disabled("#clear")
+    page.click("#stop")
+    page.wait_for_selector("#generate:not(:disabled)")
+
+
+def test_the_header_says_what_writes_though_another_browser_chose_it(
+    page: Page, server: tuple[str, Catalogue, dict[str, FakeBackend]], other_backend: FakeBackend
+) -> None:
+    other_backend.delay_s = 0.2
+    server[1].use("shakespeare")
+    page.click("#generate")
+    page.wait_for_selector("#backend :text('1.596')")
+    assert page.input_value("#checkpoint input") == "shakespeare"
+    assert page.locator(TOKEN).count() < 100, "it said so only at the end"
+    page.wait_for_selector("#stop:not(:disabled)")
     page.click("#stop")
     page.wait_for_selector("#generate:not(:disabled)")
 

@@ -172,7 +172,7 @@ def test_adamw_is_torchs_to_the_last_bit(fused: bool) -> None:
     assert not torch.equal(mine[0], weights[0])
 
 
-def test_optimizers_step_without_gradients_and_without_the_compiler() -> None:
+def test_optimizers_do_not_import_the_compiler() -> None:
     """Importing torch.compile's machine takes longer than all else that a training begins with."""
     code = (
         "import sys, torch; from train.optimizer import AdamW, Muon\n"
@@ -180,7 +180,7 @@ def test_optimizers_step_without_gradients_and_without_the_compiler() -> None:
         "    weight = torch.nn.Parameter(torch.ones(2, 2))\n"
         "    optimizer = kind([weight], lr=0.1)\n"
         "    weight.square().sum().backward(); optimizer.step(); optimizer.zero_grad()\n"
-        "    assert weight.is_leaf and weight.grad is None and weight[0, 0] < 1\n"
+        "    assert weight.grad is None and weight[0, 0] < 1\n"
         "assert 'torch._dynamo' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

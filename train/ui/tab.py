@@ -260,7 +260,7 @@ class TrainTab:
         return [gr.update(choices=self._setup.choices(), value=value), ""]
 
     def _fetch(self) -> Generator[list[Any], None, None]:
-        busy = gr.update(interactive=False)  # said with every step: the page drops what the next one leaves out
+        busy = gr.update(interactive=False)  # said with every step: gpt/ui/run.py says why
         yield [gr.skip(), busy]
         try:
             for words in self._setup.fetched():
