@@ -102,6 +102,8 @@ def check_complete(folder: Path) -> None:
         raise CheckpointError(f"there is no checkpoint {folder}; give the folder of a checkpoint, or train one first")
     for name in (WEIGHTS_FILE, CONFIG_FILE, TOKENIZER_FILES[0]):
         if not (folder / name).is_file():
+            if (folder / "best" / name).is_file():
+                raise CheckpointError(f"{folder} is the folder of a run, not a checkpoint; give {folder / 'best'}")
             raise CheckpointError(f"the checkpoint {folder} has no {name}; copy the whole folder again")
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from gpt.errors import ConfigError, GPTError, TrainingError
 from train.config import TrainConfig
-from train.folder import read_run_config
+from train.folder import STATE_FOLDER, read_run_config
 from train.hub_name import is_hub_name
 from train.presets import PRESETS
 from train.stop import StopRequest
@@ -109,10 +109,18 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         code, message = 1, f"{error.filename or 'a file'} cannot be read or written ({error.strerror or error})"
     except KeyboardInterrupt:
-        print(f"ended at once; --resume --out {out} goes on from what was saved before", file=sys.stderr)
+        print(f"ended at once{_way_on(out)}", file=sys.stderr)
         return 130
     print(f"python -m train: error: {message}", file=sys.stderr)
     return code
+
+
+def _way_on(out: Path) -> str:
+    """What can be done with a run that has just been ended at once."""
+    if (out / STATE_FOLDER).is_dir():
+        return f"; --resume --out {out} goes on from what was saved before"
+    command = f"--resume --out {out}" if out.exists() else "the same command"
+    return f", before anything was saved; {command} begins anew"
 
 
 def _settings(arguments: argparse.Namespace, out: Path) -> TrainConfig:

@@ -99,11 +99,13 @@ class Jobs:
         return [name for name in self.names() if self.report(name).is_active]
 
     def free_name(self, wish: str) -> str:
-        """`wish`, or with a number behind it the first name that no file or folder has."""
-        number, name = 1, wish
+        """`wish`, or the first name with a number behind it, after its own, that no file or folder has."""
+        numbered = re.fullmatch(r"(.+)-(\d{1,9})", wish)
+        stem, number = (numbered[1], int(numbered[2])) if numbered else (wish, 1)
+        name = wish
         while (self.root / name).exists() or name in self.names():
             number += 1
-            name = f"{wish}-{number}"
+            name = f"{stem}-{number}"
         return name
 
     def start(self, name: str, options: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ from gpt.ui.transcript import Transcript
 
 INTERVAL_S = 0.07
 IDLE_S = 0.25
+MIN_RATED_S = 0.001  # tokens that came in one piece tell no rate
 
 
 class TimedChunk(NamedTuple):
@@ -104,7 +105,7 @@ def write(
                 transcript.add_chunk(chunk)
             assert started_at is not None
             seconds = batch[-1].at_s - started_at
-            transcript.add_stats(tokens / seconds if tokens and seconds > 0 else None)
+            transcript.add_stats(tokens / seconds if seconds >= MIN_RATED_S else None)
             if reason := batch[-1].chunk.finish_reason:
                 transcript.add_end(reason)
             yield transcript.value

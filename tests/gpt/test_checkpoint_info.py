@@ -10,8 +10,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from gpt.checkpoint import TrainingRecord, list_checkpoints, save_checkpoint
+from gpt.checkpoint import TrainingRecord, list_checkpoints, load_checkpoint, save_checkpoint
 from gpt.config import GPTConfig
+from gpt.errors import CheckpointError
 from gpt.model import GPT
 from gpt.tokenizer import CharacterTokenizer
 
@@ -19,6 +20,12 @@ TOKENIZER = CharacterTokenizer("abcdefgh")
 CONFIG = GPTConfig(vocab_dim=8, sequence_dim=6, embed_dim=8, num_heads=2, num_layers=2)
 TIED = GPTConfig(**{**vars(CONFIG), "tie_head": True, "head_bias": False})
 RECORD = TrainingRecord(preset="tiny", steps=3, nats_per_character={"block": 2.0})
+
+
+def test_folder_of_a_run_is_told_from_a_checkpoint(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "run" / "best", GPT.from_config(CONFIG), TOKENIZER)
+    with pytest.raises(CheckpointError, match=f"is the folder of a run, not a checkpoint; give {tmp_path}/run/best"):
+        load_checkpoint(tmp_path / "run")
 
 
 def test_list_shows_checkpoints_and_best_of_runs_by_name(tmp_path: Path) -> None:

@@ -161,6 +161,8 @@ def test_name_that_is_taken_is_refused_and_a_free_one_found(jobs: Jobs) -> None:
     with pytest.raises(TrainingError, match="there is already a folder run; choose another name"):
         jobs.start("run", LONG)
     assert jobs.free_name("run") == "run-2"
+    (jobs.root / "run-2").mkdir()
+    assert jobs.free_name("run") == jobs.free_name("run-2") == "run-3"
     assert jobs.free_name("other") == "other"
 
 

@@ -173,8 +173,11 @@ def test_ctrl_c_before_the_first_step_is_no_traceback(
 
     monkeypatch.setattr("gpt.device.choose_device", interrupt)
     assert train_here(*options(tmp_path / "run", text)) == 130
-    assert "ended at once; --resume --out" in (said := capsys.readouterr().err)
+    said = capsys.readouterr().err
+    assert f"ended at once, before anything was saved; --resume --out {tmp_path / 'run'} begins anew" in said
     assert "Traceback" not in said
+    monkeypatch.undo()
+    assert train_here("--resume", "--out", str(tmp_path / "run"), "--device", "cpu") == 0
 
 
 def test_every_option_says_what_it_is() -> None:

@@ -169,16 +169,22 @@ class TrainTab:
         """The run as it stands now; nothing where nothing has changed."""
         return self._updates(name, seen)
 
-    def _updates(self, name: str | None, seen: str = "") -> list[Any]:
+    def _updates(self, name: str | None, seen: str = "", *, begun: bool = False) -> list[Any]:
+        """The run `name`, or one there is; it is chosen in the list if it has `begun` just now, or is another.
+
+        An answer that says which run is looked at would undo the choice that was made while it was under way.
+        """
         names = self._jobs.names()
+        choice: dict[str, Any] = {"value": name} if begun else {}
         if name not in names:
             name = next(iter(self._jobs.active()), names[0] if names else None)
+            choice = {"value": name}
         report = self._jobs.report(name) if name is not None else None
         value = run_value(report)
         state = hashlib.sha256(repr((names, name, value)).encode()).hexdigest()
         if state == seen:
             return [gr.skip()] * (len(self._live) + 2)
-        shown = [gr.update(choices=names, value=name, interactive=bool(names)), value, *_buttons(report)]
+        shown = [gr.update(choices=names, interactive=bool(names), **choice), value, *_buttons(report)]
         return [*shown, state, not self._jobs.active()]
 
     def _begin_run(self, *values: Any) -> list[Any]:
@@ -193,7 +199,7 @@ class TrainTab:
         except GPTError as error:
             gr.Warning(escape(sentence(error)))
             return failed
-        return [*self._updates(name.strip()), self._jobs.free_name(name.strip())]
+        return [*self._updates(name.strip(), begun=True), self._jobs.free_name(name.strip())]
 
     def _acting(self, act: Any) -> Any:
         def handler(name: str | None) -> list[Any]:
