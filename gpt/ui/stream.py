@@ -105,7 +105,7 @@ def write(
                 transcript.add_chunk(chunk)
             assert started_at is not None
             seconds = batch[-1].at_s - started_at
-            transcript.add_stats(tokens / seconds if seconds >= MIN_RATED_S else None)
+            transcript.add_stats(tokens / seconds if tokens and seconds >= MIN_RATED_S else None)
             if reason := batch[-1].chunk.finish_reason:
                 transcript.add_end(reason)
             yield transcript.value

@@ -13,7 +13,7 @@ import pytest
 
 from gpt.completion import CompletionChunk, CompletionRequest
 from gpt.errors import BackendClosedError, QueueFullError
-from gpt.ui.stream import stream_batches, write
+from gpt.ui.stream import TimedChunk, stream_batches, write
 from gpt.ui.transcript import Transcript
 from tests.fake_backend import FakeBackend
 
@@ -94,6 +94,21 @@ def test_the_rate_is_the_models_not_the_pages() -> None:
     transcript = Transcript()
     list(write(FakeBackend(delay_s=0.002), request(10), transcript))  # over before the page's second step
     assert json.loads(transcript.value.split("\n")[-3])["stats"][1] > 100
+
+
+@pytest.mark.parametrize(("tokens", "seconds", "rate"), [(6, 0.0001, None), (6, 0.5, 12.0), (0, 0.5, None)])
+def test_rate_is_of_tokens_that_did_not_come_in_one_piece(
+    monkeypatch: pytest.MonkeyPatch, tokens: int, seconds: float, rate: float | None
+) -> None:
+    chunks = list(FakeBackend().stream(request(7)))
+    later = [TimedChunk(chunk, 5 + seconds) for chunk in chunks[1 : 1 + tokens]]
+    ended = [] if tokens else [TimedChunk(CompletionChunk("", (), (), "stop", 0, 1), 5 + seconds)]
+    batch = [TimedChunk(chunks[0], 5.0), *later, *ended]
+    monkeypatch.setattr("gpt.ui.stream.stream_batches", lambda *_, **__: (each for each in [batch]))
+    transcript = Transcript()
+    list(write(FakeBackend(), request(7), transcript))
+    [stats] = [json.loads(line)["stats"] for line in transcript.value.split("\n") if line.startswith('{"stats"')]
+    assert stats[1] == (None if rate is None else pytest.approx(rate))
 
 
 def test_write_yields_a_growing_transcript_with_seed_stats_and_end() -> None:
