@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shlex
@@ -309,6 +310,17 @@ def test_presets_are_the_trainers(readme: str) -> None:
         f"| {name} | {preset.summary} | {preset.minutes} | {preset.result} |" for name, preset in PRESETS.items()
     )
     assert table in text(readme), f"write into {readme}:\n{table}"
+
+
+def test_figures_of_the_cards_other_runs_are_the_records() -> None:
+    card = text("checkpoints/verse/README.md")
+    *four, longer = map(json.loads, text("docs/best.jsonl").splitlines())
+    for run in four:
+        who = "this model" if "--teachers" in run["command"] else "teacher"
+        figures = run["nats_per_character"]
+        assert f"| {run['seed']} | {who} | {figures['block']:.4f} | {figures['sliding']:.4f} |" in card
+    block, sliding = longer["nats_per_character"].values()
+    assert f"block {block:.4f}, sliding {sliding:.4f}: one run, afterwards" in card
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -63,7 +63,7 @@ PRESETS: dict[str, Preset] = {
         ),
         "1.05M parameters over a vocabulary like laptop's, with four times its context and twice its tokens; the best "
         "figure without teachers",
-        "20 minutes on one core of an AMD EPYC server without bfloat16 (November 2026)",
+        "19 to 25 minutes on one core of an AMD EPYC server without bfloat16 (November 2026)",
         "block 1.424, sliding 1.417, over three seeds",
     ),
     "shakespeare": Preset(
